@@ -1,0 +1,1 @@
+"""Calibration of cells: intrinsics, hand-eye, latency, actuators."""

@@ -1,0 +1,1 @@
+"""Policy server and client, chunk executor, trial runner, trial log, statistics, report."""

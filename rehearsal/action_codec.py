@@ -1,0 +1,63 @@
+"""Action tokens: how a chunk of actions becomes categorical tokens and back.
+
+Each token is one of `bins` equal bins of one action dimension at one knot (256 bins, after RT-2, Brohan et al.
+2023, and OpenVLA, Kim et al. 2024). A chunk of T control steps has K knots at its steps T/K, 2T/K, ... T; the
+steps between are linear from the measured state through the knots. K = T gives one token a step and dimension,
+as in OpenVLA-OFT; fewer knots explore better, because independent noise on every step is smoothed away by the arm.
+
+A relative dimension's tokens are offsets from the measured state, an absolute one's the action itself.
+"""
+
+import msgspec
+import numpy as np
+
+
+class ActionCodec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """lower, upper, relative: one entry an action dimension; the outer edges of the first and last bin."""
+
+    chunk_steps: int
+    knots: int
+    bins: int
+    lower: tuple[float, ...]
+    upper: tuple[float, ...]
+    relative: tuple[bool, ...]
+
+    def __post_init__(self) -> None:
+        if self.chunk_steps % self.knots:
+            raise ValueError(f"chunk_steps {self.chunk_steps} must be a multiple of knots {self.knots}")
+        if not len(self.lower) == len(self.upper) == len(self.relative):
+            raise ValueError("lower, upper and relative need one entry an action dimension")
+        if any(low >= high for low, high in zip(self.lower, self.upper)):
+            raise ValueError("lower must be below upper in every dimension")
+
+    @property
+    def dim(self) -> int:
+        return len(self.lower)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens a chunk: knots x dimensions."""
+        return self.knots * self.dim
+
+    @property
+    def steps_a_knot(self) -> int:
+        return self.chunk_steps // self.knots
+
+    def encode(self, actions: np.ndarray, state: np.ndarray) -> np.ndarray:
+        """Returns tokens int64 (..., K, A) of actions (..., T, A) seen from the measured state (..., A)."""
+        knots = actions[..., self.steps_a_knot - 1 :: self.steps_a_knot, :] - self._origin(state)
+        fraction = (knots - np.asarray(self.lower)) / (np.asarray(self.upper) - np.asarray(self.lower))
+        return np.clip(np.floor(fraction * self.bins), 0, self.bins - 1).astype(np.int64)
+
+    def decode(self, tokens: np.ndarray, state: np.ndarray) -> np.ndarray:
+        """Returns actions float32 (..., T, A) of tokens (..., K, A), which may be fractional bins (a mean)."""
+        width = (np.asarray(self.upper) - np.asarray(self.lower)) / self.bins
+        knots = np.asarray(self.lower) + (np.asarray(tokens) + 0.5) * width + self._origin(state)
+        points = np.concatenate([np.asarray(state)[..., None, :], knots], axis=-2)
+        step = (np.arange(self.chunk_steps) + 1) / self.steps_a_knot
+        left = np.minimum(step.astype(int), self.knots - 1)
+        weight = (step - left)[:, None]
+        return (points[..., left, :] * (1 - weight) + points[..., left + 1, :] * weight).astype(np.float32)
+
+    def _origin(self, state: np.ndarray) -> np.ndarray:
+        return np.where(self.relative, state, 0.0)[..., None, :]

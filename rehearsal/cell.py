@@ -1,0 +1,190 @@
+"""The cell: one robot workplace, described once in `launch/cells/<name>.toml`; everything else is made from it.
+
+Frames: `world` has its origin on the table top below the middle of the arms, x forward from the arms, y to the
+left, z up. Lengths in metres, angles in radians, times in seconds, unless a name says otherwise.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from rehearsal.config import read_toml
+from rehearsal.errors import RehearsalError, unknown_choice
+from rehearsal.spec import ActionSpec
+
+Positive = Annotated[float, Meta(gt=0)]
+NonNegative = Annotated[float, Meta(ge=0)]
+Fraction = Annotated[float, Meta(ge=0, le=1)]
+Vector3 = tuple[float, float, float]
+Vector6 = tuple[float, float, float, float, float, float]
+Range = tuple[float, float]
+
+JOINTS_PER_ARM = 6
+VALUES_PER_ARM = 7
+
+
+class _Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+class Limits(_Strict):
+    """Limits of one arm; `source` says where they come from."""
+
+    source: str
+    joint_lower_rad: Vector6
+    joint_upper_rad: Vector6
+    joint_speed_rad_s: Positive
+    joint_acceleration_rad_s2: Positive
+    gripper_opening_m: Range
+
+    def __post_init__(self) -> None:
+        for lower, upper in [*zip(self.joint_lower_rad, self.joint_upper_rad), self.gripper_opening_m]:
+            if not lower < upper:
+                raise ValueError(f"a lower limit must be below its upper limit, got {lower} and {upper}")
+
+
+class Actuators(_Strict):
+    """The position servos of one arm as the twin models them.
+
+    stiffness_nm_rad and damping_nms_rad: one value a joint. delay_s: from a setpoint to the start of motion.
+    """
+
+    stiffness_nm_rad: Vector6
+    damping_nms_rad: Vector6
+    gripper_stiffness_n_m: Positive
+    gripper_damping_ns_m: Positive
+    gripper_force_n: Positive
+    delay_s: NonNegative
+
+
+class Arm(_Strict):
+    """One arm. `base_position_m` and `base_yaw_rad` place its base frame in the world."""
+
+    name: Annotated[str, Meta(pattern="^[a-z][a-z0-9_]*$")]
+    model: Literal["piper"]
+    kinematics: Literal["s_v1_6_3_and_earlier", "after_s_v1_6_3"]
+    base_position_m: Vector3
+    base_yaw_rad: float
+    home_joint_rad: Vector6
+    home_gripper_opening_m: NonNegative
+    limits: Limits
+    actuators: Actuators
+
+    def __post_init__(self) -> None:
+        rows = zip(self.home_joint_rad, self.limits.joint_lower_rad, self.limits.joint_upper_rad)
+        for joint, (home, lower, upper) in enumerate(rows, start=1):
+            if not lower <= home <= upper:
+                raise ValueError(f"home_joint_rad of joint {joint} is {home}; its limits are {lower} to {upper}")
+
+
+class Camera(_Strict):
+    """One colour camera.
+
+    `mount` is `world`, or an arm's name for a camera on that arm's flange; position, look-at point and up
+    vector are in the mount's frame. Intrinsics belong to the full picture of width_px x height_px.
+    """
+
+    name: Annotated[str, Meta(pattern="^[a-z][a-z0-9_]*$")]
+    mount: str
+    position_m: Vector3
+    look_at_m: Vector3
+    up: Vector3
+    width_px: Annotated[int, Meta(ge=16, le=4096)]
+    height_px: Annotated[int, Meta(ge=16, le=4096)]
+    focal_px: tuple[Positive, Positive]
+    principal_px: tuple[Positive, Positive]
+    rate_hz: Positive
+    latency_s: NonNegative
+
+
+class Table(_Strict):
+    """The table top: its centre in the world's x and y, and its size; its surface is z = 0."""
+
+    centre_m: tuple[float, float]
+    size_m: tuple[Positive, Positive]
+
+
+class Randomisation(_Strict):
+    """Half-ranges (uniform, around the nominal value) unless the name says otherwise; 0 switches one off."""
+
+    object_position_m: Range
+    object_yaw_rad: NonNegative
+    camera_position_m: NonNegative
+    camera_rotation_rad: NonNegative
+    light_intensity_fraction: Fraction
+    light_position_m: NonNegative
+    colour_fraction: Fraction
+    table_textures: Annotated[int, Meta(ge=1, le=16)]
+    friction_fraction: Fraction
+    stiffness_fraction: Fraction
+    damping_fraction: Fraction
+    delay_s: NonNegative
+    home_joint_rad: NonNegative
+    distractors: Annotated[int, Meta(ge=0, le=8)]
+
+
+class Cell(_Strict):
+    """One robot workplace."""
+
+    name: Annotated[str, Meta(pattern="^[a-z][a-z0-9_]*$")]
+    description: str
+    control_rate_hz: Annotated[float, Meta(ge=1, le=200)]
+    action: Literal["absolute_joint"]
+    tasks: Annotated[tuple[str, ...], Meta(min_length=1)]
+    table: Table
+    arms: Annotated[tuple[Arm, ...], Meta(min_length=1, max_length=2)]
+    cameras: Annotated[tuple[Camera, ...], Meta(min_length=1)]
+    randomisation: Randomisation
+
+    def __post_init__(self) -> None:
+        arms = [arm.name for arm in self.arms]
+        cameras = [camera.name for camera in self.cameras]
+        for what, names in (("arm", arms), ("camera", cameras)):
+            if len(set(names)) != len(names):
+                raise ValueError(f"two {what}s have the same name: {', '.join(names)}")
+        for camera in self.cameras:
+            if camera.mount not in ("world", *arms):
+                raise ValueError(f"camera {camera.name}: unknown mount {camera.mount!r}; valid: world, {', '.join(arms)}")
+
+    @property
+    def control_period_s(self) -> float:
+        return 1.0 / self.control_rate_hz
+
+    def camera(self, name: str) -> Camera:
+        for camera in self.cameras:
+            if camera.name == name:
+                return camera
+        raise unknown_choice("camera", name, [camera.name for camera in self.cameras])
+
+    def check_task(self, task: str) -> str:
+        """Returns `task`; raises RehearsalError when this cell does not list it."""
+        if task not in self.tasks:
+            raise unknown_choice(f"task for cell {self.name}:", task, self.tasks)
+        return task
+
+    def action_spec(self) -> ActionSpec:
+        """Returns the spec of absolute joint targets: six joints [rad] and the gripper's opening [m] an arm."""
+        names, lower, upper = [], [], []
+        for arm in self.arms:
+            names += [f"{arm.name}_joint{i}" for i in range(1, JOINTS_PER_ARM + 1)] + [f"{arm.name}_gripper"]
+            lower += [*arm.limits.joint_lower_rad, arm.limits.gripper_opening_m[0]]
+            upper += [*arm.limits.joint_upper_rad, arm.limits.gripper_opening_m[1]]
+        return ActionSpec(
+            names=tuple(names),
+            units=(("rad",) * JOINTS_PER_ARM + ("m",)) * len(self.arms),
+            frame="joint",
+            mode="absolute",
+            gripper_sign=1,
+            lower=tuple(lower),
+            upper=tuple(upper),
+            rate_hz=self.control_rate_hz,
+        )
+
+
+def read_cell(path: Path) -> Cell:
+    """Reads a cell file; raises RehearsalError with the key and the valid choices when something in it is wrong."""
+    if path.suffix != ".toml":
+        raise RehearsalError(f"a cell is a TOML file such as launch/cells/single_piper.toml, got {path}")
+    return read_toml(path, Cell)

@@ -1,0 +1,112 @@
+"""Configs: one frozen msgspec.Struct each, read from TOML, overridden on the command line, saved with every run.
+
+A wrong key, type or range is refused with the key's full name and the valid choices.
+"""
+
+import difflib
+import re
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import tyro
+
+from rehearsal.errors import RehearsalError
+
+ConfigT = TypeVar("ConfigT", bound=msgspec.Struct)
+
+
+def read_toml(path: Path, kind: type[ConfigT]) -> ConfigT:
+    """Reads a TOML file as `kind`; raises RehearsalError with file, key, bad value and valid choices."""
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        beside = sorted(p.name for p in path.parent.glob("*.toml")) if path.parent.is_dir() else []
+        raise RehearsalError(f"no such file: {path}; in {path.parent}: {', '.join(beside) or 'no TOML file'}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RehearsalError(f"{path}: not valid TOML: {error}") from None
+    return convert(data, kind, source=str(path))
+
+
+def convert(data: dict[str, Any], kind: type[ConfigT], source: str) -> ConfigT:
+    """Converts plain data to `kind`; raises RehearsalError that begins with `source` and names the key."""
+    try:
+        return msgspec.convert(data, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise RehearsalError(f"{source}: {_explain(str(error), data, kind)}") from None
+
+
+def command_line(kind: type[ConfigT], argv: Sequence[str] | None = None, description: str = "") -> ConfigT:
+    """Parses a command line: `--config FILE.toml` gives the defaults, every field is an option.
+
+    Raises RehearsalError for a bad file; tyro prints its own message and exits with status 2 for a bad option.
+    """
+    import sys
+
+    words = list(sys.argv[1:] if argv is None else argv)
+    default: Any = None
+    for i, word in enumerate(words):
+        if word == "--config" or word.startswith("--config="):
+            value = word.partition("=")[2] if "=" in word else "".join(words[i + 1 : i + 2])
+            if not value:
+                raise RehearsalError("--config needs a file: --config launch/training/NAME.toml")
+            default = read_toml(Path(value), kind)
+            del words[i : i + (1 if "=" in word else 2)]
+            break
+    text = f"{description}\n\n--config FILE.toml reads defaults from a file; options given here go before it."
+    if default is None:
+        return tyro.cli(kind, args=words, description=text)
+    return tyro.cli(kind, args=words, default=default, description=text)
+
+
+def _explain(message: str, data: dict[str, Any], kind: type[msgspec.Struct]) -> str:
+    """Adds to msgspec's message the key's dotted name, its value and the valid choices."""
+    place = re.search(r" - at `\$\.?([^`]*)`", message)
+    path = place.group(1) if place else ""
+    text = message[: place.start()] if place else message
+    unknown = re.search(r"unknown field `([^`]+)`", message)
+    if unknown:
+        field = unknown.group(1)
+        valid = _fields_at(kind, path)
+        near = difflib.get_close_matches(field, valid, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        return f"unknown key {_join(path, field)!r}{hint}; valid keys: {', '.join(valid)}"
+    missing = re.search(r"missing required field `([^`]+)`", message)
+    if missing:
+        return f"missing key {_join(path, missing.group(1))!r}"
+    return f"{path or 'value'} = {_value_at(data, path)!r}: {text}"
+
+
+def _join(path: str, field: str) -> str:
+    return f"{path}.{field}" if path else field
+
+
+def _steps(path: str) -> list[str]:
+    return [step for step in re.split(r"\.|(\[[^\]]*\])", path) if step]
+
+
+def _value_at(data: Any, path: str) -> Any:
+    for step in _steps(path):
+        if step.startswith("["):
+            if step[1:-1].isdigit() and isinstance(data, list | tuple):
+                data = data[int(step[1:-1])]
+            else:
+                return data
+        elif isinstance(data, dict):
+            data = data.get(step)
+    return data
+
+
+def _fields_at(kind: Any, path: str) -> list[str]:
+    """Returns the field names of the struct that `path` leads to from `kind`."""
+    info: Any = msgspec.inspect.type_info(kind)
+    for step in _steps(path):
+        if step.startswith("["):
+            info = getattr(info, "item_type", None) or getattr(info, "value_type", info)
+        else:
+            info = next(field.type for field in info.fields if field.encode_name == step)
+        if isinstance(info, msgspec.inspect.UnionType):
+            info = next(t for t in info.types if not isinstance(t, msgspec.inspect.NoneType))
+    return [field.encode_name for field in info.fields] if hasattr(info, "fields") else []

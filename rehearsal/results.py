@@ -1,0 +1,96 @@
+"""Result files: what the project claims, a command in it wrote.
+
+`results/<name>.json` holds the command, commit, date, machine, versions, seeds, duration and flat figures.
+"""
+
+import datetime
+import importlib.metadata
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+PACKAGES = ("numpy", "torch", "transformers", "mujoco", "onnxruntime", "pyzmq")
+
+
+class Result(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """One result file. A success rate `x` also has `x.n`, `x.low` and `x.high` (95 % interval)."""
+
+    command: str
+    commit: str
+    date: str
+    machine: dict[str, Any]
+    versions: dict[str, str]
+    seeds: dict[str, Any]
+    seconds: float
+    figures: dict[str, float]
+    note: str = ""
+
+
+def commit() -> str:
+    """Returns the commit of this checkout, with `-dirty` after it when tracked files differ; else `unknown`."""
+    here = Path(__file__).parent
+    try:
+        run = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+            cwd=here, capture_output=True, text=True, check=True,
+        )
+    except (subprocess.CalledProcessError, FileNotFoundError):
+        return "unknown"
+    return run.stdout.strip()
+
+
+def machine() -> dict[str, Any]:
+    """Returns processor, cores, memory [GiB] and GPU of this machine."""
+    processor = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        processor = names[0] if names else processor
+    memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    torch = sys.modules.get("torch")
+    gpu = torch.cuda.get_device_name() if torch is not None and torch.cuda.is_available() else "none"
+    cores = len(os.sched_getaffinity(0))
+    return {"processor": processor, "cores": cores, "memory_gib": round(memory_gib, 1), "gpu": gpu}
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of Python and of those of PACKAGES that are installed."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def command() -> str:
+    """Returns the command of this process as a user would type it: paths below the working folder are relative."""
+    here = os.getcwd() + "/"
+    return "python " + shlex.join(word.removeprefix(here) for word in sys.argv)
+
+
+def provenance() -> dict[str, Any]:
+    """Returns command, commit, date, machine and versions: what every record of a run begins with."""
+    date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return {"command": command(), "commit": commit(), "date": date, "machine": machine(), "versions": versions()}
+
+
+def write_result(
+    path: Path, *, figures: dict[str, float], seeds: dict[str, Any], seconds: float, note: str = ""
+) -> Result:
+    """Writes one result file and returns what it holds."""
+    result = Result(**provenance(), seeds=seeds, seconds=round(seconds, 1), figures=figures, note=note)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")
+    return result
+
+
+def read_result(path: Path) -> Result:
+    return msgspec.json.decode(path.read_bytes(), type=Result)

@@ -1,0 +1,1 @@
+"""Arms: kinematics, limits, the Piper's model, drivers. Knows no task."""

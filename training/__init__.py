@@ -1,0 +1,1 @@
+"""Simulators, experts, demonstrations, policies, supervised fine-tuning, reinforcement, evaluation, export."""

@@ -1,0 +1,1 @@
+"""Policies: the compact vision-language-action transformer."""

@@ -1,0 +1,1 @@
+"""The twin: a MuJoCo model of the cell."""
