@@ -61,7 +61,7 @@ def read_bundle(folder: Path) -> BundleManifest:
     """Reads and verifies a bundle; raises RehearsalError when it is absent, of another format, or damaged."""
     path = folder / MANIFEST
     if not path.is_file():
-        raise RehearsalError(f"no policy bundle in {folder}: {MANIFEST} is missing; make one: python training/export_policy.py")
+        raise RehearsalError(f"no policy bundle in {folder}: no {MANIFEST}; make one: python training/export_policy.py")
     try:
         manifest = msgspec.json.decode(path.read_bytes(), type=BundleManifest)
     except (msgspec.ValidationError, msgspec.DecodeError) as error:
@@ -84,7 +84,8 @@ def latest_bundle(root: Path) -> Path:
     if pointer.is_file() and (folder := root / pointer.read_text(encoding="utf-8").strip()).is_dir():
         return folder
     raise RehearsalError(
-        f"no policy bundle in {root}; run ./launch/quickstart.sh, or python training/export_policy.py, or give --policy FOLDER"
+        f"no policy bundle in {root}; run ./launch/quickstart.sh, or python training/export_policy.py, "
+        "or give --policy FOLDER"
     )
 
 

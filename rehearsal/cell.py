@@ -29,7 +29,7 @@ class _Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     pass
 
 
-class Limits(_Strict):
+class Limits(_Strict, frozen=True):
     """Limits of one arm; `source` says where they come from."""
 
     source: str
@@ -45,7 +45,7 @@ class Limits(_Strict):
                 raise ValueError(f"a lower limit must be below its upper limit, got {lower} and {upper}")
 
 
-class Actuators(_Strict):
+class Actuators(_Strict, frozen=True):
     """The position servos of one arm as the twin models them.
 
     stiffness_nm_rad and damping_nms_rad: one value a joint. delay_s: from a setpoint to the start of motion.
@@ -59,7 +59,7 @@ class Actuators(_Strict):
     delay_s: NonNegative
 
 
-class Arm(_Strict):
+class Arm(_Strict, frozen=True):
     """One arm. `base_position_m` and `base_yaw_rad` place its base frame in the world."""
 
     name: Annotated[str, Meta(pattern="^[a-z][a-z0-9_]*$")]
@@ -79,7 +79,7 @@ class Arm(_Strict):
                 raise ValueError(f"home_joint_rad of joint {joint} is {home}; its limits are {lower} to {upper}")
 
 
-class Camera(_Strict):
+class Camera(_Strict, frozen=True):
     """One colour camera.
 
     `mount` is `world`, or an arm's name for a camera on that arm's flange; position, look-at point and up
@@ -99,14 +99,14 @@ class Camera(_Strict):
     latency_s: NonNegative
 
 
-class Table(_Strict):
+class Table(_Strict, frozen=True):
     """The table top: its centre in the world's x and y, and its size; its surface is z = 0."""
 
     centre_m: tuple[float, float]
     size_m: tuple[Positive, Positive]
 
 
-class Randomisation(_Strict):
+class Randomisation(_Strict, frozen=True):
     """Half-ranges (uniform, around the nominal value) unless the name says otherwise; 0 switches one off."""
 
     object_position_m: Range
@@ -125,7 +125,7 @@ class Randomisation(_Strict):
     distractors: Annotated[int, Meta(ge=0, le=8)]
 
 
-class Cell(_Strict):
+class Cell(_Strict, frozen=True):
     """One robot workplace."""
 
     name: Annotated[str, Meta(pattern="^[a-z][a-z0-9_]*$")]
@@ -146,7 +146,8 @@ class Cell(_Strict):
                 raise ValueError(f"two {what}s have the same name: {', '.join(names)}")
         for camera in self.cameras:
             if camera.mount not in ("world", *arms):
-                raise ValueError(f"camera {camera.name}: unknown mount {camera.mount!r}; valid: world, {', '.join(arms)}")
+                valid = ", ".join(["world", *arms])
+                raise ValueError(f"camera {camera.name}: unknown mount {camera.mount!r}; valid: {valid}")
 
     @property
     def control_period_s(self) -> float:

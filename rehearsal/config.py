@@ -5,6 +5,7 @@ A wrong key, type or range is refused with the key's full name and the valid cho
 
 import difflib
 import re
+import sys
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,8 +44,6 @@ def command_line(kind: type[ConfigT], argv: Sequence[str] | None = None, descrip
 
     Raises RehearsalError for a bad file; tyro prints its own message and exits with status 2 for a bad option.
     """
-    import sys
-
     words = list(sys.argv[1:] if argv is None else argv)
     default: Any = None
     for i, word in enumerate(words):

@@ -50,8 +50,8 @@ def machine() -> dict[str, Any]:
     processor = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.is_file():
-        names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-        processor = names[0] if names else processor
+        models = [line for line in info.read_text().splitlines() if line.startswith("model name")]
+        processor = models[0].partition(":")[2].strip() if models else processor
     memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     torch = sys.modules.get("torch")
     gpu = torch.cuda.get_device_name() if torch is not None and torch.cuda.is_available() else "none"
@@ -72,7 +72,7 @@ def versions() -> dict[str, str]:
 
 def command() -> str:
     """Returns the command of this process as a user would type it: paths below the working folder are relative."""
-    here = os.getcwd() + "/"
+    here = f"{Path.cwd()}/"
     return "python " + shlex.join(word.removeprefix(here) for word in sys.argv)
 
 

@@ -5,6 +5,7 @@ Instruction: hashed words and word pairs (Joulin et al. 2017), so that any text 
 vocabulary file is needed.
 """
 
+import itertools
 import re
 import zlib
 
@@ -88,6 +89,6 @@ def _area_weights(source: int, target: int) -> np.ndarray:
 def hashed_words(instruction: str, buckets: int, length: int) -> np.ndarray:
     """Returns int64 (length,): ids 1 to buckets - 1 of words and of neighbouring word pairs, then zeros."""
     words = re.findall(r"[a-z0-9]+", instruction.lower())
-    terms = words + [f"{first} {second}" for first, second in zip(words, words[1:])]
+    terms = words + [f"{first} {second}" for first, second in itertools.pairwise(words)]
     ids = [1 + zlib.crc32(term.encode()) % (buckets - 1) for term in terms][:length]
     return np.array(ids + [0] * (length - len(ids)), dtype=np.int64)

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Everything that CI checks: lint, types, import rules, tests. Arguments go to pytest, so ./launch/test.sh -m slow
+# runs the tests that take minutes and ./launch/test.sh tests/deploy those of one room.
+source "$(dirname "${BASH_SOURCE[0]}")/bootstrap.sh"
+
+# One software-rendering thread a context: the simulator brings its own threads.
+export MUJOCO_GL="${MUJOCO_GL:-egl}" LP_NUM_THREADS="${LP_NUM_THREADS:-1}" TOKENIZERS_PARALLELISM=false
+
+echo "== ruff" && ruff check .
+echo "== mypy" && mypy
+echo "== import rules" && lint-imports --no-logo --config pyproject.toml | tail -n 8
+echo "== pytest" && exec python -m pytest -q "$@"
