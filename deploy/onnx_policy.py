@@ -1,0 +1,172 @@
+"""A policy bundle run by ONNX Runtime: what a robot PC needs to act, without torch.
+
+The model's inputs are `images` uint8 (B, cameras, side, side, 3), `state` float32 (B, S) normalised and `text`
+int64 (B, L); its output is `logits` float32 (B, K, A, bins): one categorical a knot and action dimension.
+"""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as runtime_errors
+
+from deploy.wire import PolicyDescription
+from rehearsal.bundle import BundleManifest, read_bundle
+from rehearsal.errors import RehearsalError, unknown_choice
+from rehearsal.messages import ActionChunk, Observation
+from rehearsal.transforms import batch
+
+DECODINGS = ("argmax", "mean")
+RUNTIME = "onnx"
+# The runtime's errors share no base class of their own; these are what loading and running a model can raise.
+_RUNTIME_ERRORS = (
+    runtime_errors.Fail,
+    runtime_errors.InvalidArgument,
+    runtime_errors.InvalidGraph,
+    runtime_errors.InvalidProtobuf,
+    runtime_errors.NotImplemented,
+    runtime_errors.NoSuchFile,
+    runtime_errors.RuntimeException,
+)
+
+
+class OnnxPolicy:
+    """Implements rehearsal.messages.Policy; keeps nothing between calls, so that one instance serves many cells."""
+
+    def __init__(self, folder: Path, *, threads: int = 0) -> None:
+        """Loads the bundle in `folder`; `threads` 0 leaves their number to the runtime.
+
+        Raises RehearsalError when the bundle is absent, damaged, for another runtime, or not as it says.
+        """
+        self.manifest = read_bundle(folder)
+        if self.manifest.runtime != RUNTIME:
+            raise unknown_choice(f"runtime of bundle {folder}:", self.manifest.runtime, [RUNTIME])
+        if self.manifest.decoding not in DECODINGS:
+            raise unknown_choice(f"decoding of bundle {folder}:", self.manifest.decoding, DECODINGS)
+        self._session = _session(folder / self.manifest.model_file, threads)
+        _check_model(self._session, self.manifest, folder)
+        self._sequence = 0
+
+    @property
+    def provider(self) -> str:
+        """The execution provider in use, such as CUDAExecutionProvider."""
+        return self._session.get_providers()[0]
+
+    @property
+    def description(self) -> PolicyDescription:
+        manifest = self.manifest
+        return PolicyDescription(
+            action_spec=manifest.action_spec,
+            cell=manifest.cell,
+            task=manifest.task,
+            cameras=manifest.transform.cameras,
+            side_px=manifest.transform.side_px,
+            chunk_steps=manifest.codec.chunk_steps,
+            bundle=manifest.name,
+            model_checksum=manifest.checksums[manifest.model_file],
+        )
+
+    def infer(self, observations: Sequence[Observation]) -> list[ActionChunk]:
+        """Returns one chunk an observation, clipped to the spec; `inference_s` is the whole batch's.
+
+        Raises RehearsalError when an observation lacks a camera or the model fails.
+        """
+        if not observations:
+            return []
+        began_s = time.perf_counter()
+        # Pictures of different cells may differ in size, so each observation is made small alone.
+        inputs = [self.manifest.transform(batch([observation])) for observation in observations]
+        logits = self.logits({name: np.concatenate([each[name] for each in inputs]) for name in inputs[0]})
+        state = np.stack([observation.state for observation in observations])
+        actions = self.manifest.codec.decode(bins(logits, self.manifest.decoding), state)
+        actions = self.manifest.action_spec.clip(actions)
+        inference_s = time.perf_counter() - began_s
+        chunks = []
+        for observation, row in zip(observations, actions, strict=True):
+            self._sequence += 1
+            chunks.append(
+                ActionChunk(
+                    actions=row,
+                    captured_at=observation.captured_at,
+                    sequence=self._sequence,
+                    inference_s=inference_s,
+                )
+            )
+        return chunks
+
+    def logits(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
+        """Returns logits float32 (B, K, A, bins) of the model's inputs by name."""
+        try:
+            logits = self._session.run(["logits"], inputs)[0]
+        except _RUNTIME_ERRORS as error:
+            raise RehearsalError(f"bundle {self.manifest.name}: the model failed: {_first_line(error)}") from None
+        if not np.isfinite(logits).all():
+            raise RehearsalError(f"bundle {self.manifest.name}: the model's logits are not finite")
+        return logits
+
+    def reset(self) -> None:
+        """Nothing is kept between calls."""
+
+
+def bins(logits: np.ndarray, decoding: str) -> np.ndarray:
+    """Returns the bins (..., K, A) of logits (..., K, A, bins).
+
+    `argmax`: the likeliest bin. `mean`: the expectation of the bin's index, a fraction, which is smoother where the
+    distribution is broad.
+    """
+    if decoding == "argmax":
+        return logits.argmax(axis=-1)
+    weights = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
+    return weights @ np.arange(logits.shape[-1]) / weights.sum(axis=-1)
+
+
+def _session(model: Path, threads: int) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    # Idle workers must sleep: spinning takes the cores from the simulator or the drivers on the same machine.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
+    available = onnxruntime.get_available_providers()
+    try:
+        return onnxruntime.InferenceSession(
+            str(model), options, providers=[provider for provider in wanted if provider in available]
+        )
+    except _RUNTIME_ERRORS as error:
+        raise RehearsalError(f"cannot load {model}: {_first_line(error)}; export the bundle again") from None
+
+
+def _check_model(session: onnxruntime.InferenceSession, manifest: BundleManifest, folder: Path) -> None:
+    """Compares the model's inputs and output with the manifest, so that a mismatch shows at start, not in motion."""
+    transform, codec = manifest.transform, manifest.codec
+    expected = {
+        "images": ("tensor(uint8)", (len(transform.cameras), transform.side_px, transform.side_px, 3)),
+        "state": ("tensor(float)", (len(transform.state_mean),)),
+        "text": ("tensor(int64)", (transform.text_length,)),
+        "logits": ("tensor(float)", (codec.knots, codec.dim, codec.bins)),
+    }
+    found = {node.name: node for node in [*session.get_inputs(), *session.get_outputs()]}
+    for name, (kind, shape) in expected.items():
+        if name not in found:
+            raise RehearsalError(f"{folder}: the model has no {name!r}; it has: {', '.join(found)}")
+        node = found[name]
+        fixed = zip(node.shape[1:], shape, strict=False)
+        differs = len(node.shape) != len(shape) + 1 or any(isinstance(a, int) and a != b for a, b in fixed)
+        if node.type != kind or differs:
+            raise RehearsalError(
+                f"{folder}: the model's {name!r} is {node.type} {node.shape}, the manifest wants {kind} "
+                f"(batch, {', '.join(map(str, shape))}); export the bundle again"
+            )
+        if isinstance(node.shape[0], int):
+            raise RehearsalError(f"{folder}: the batch axis of {name!r} is fixed to {node.shape[0]}; export it dynamic")
+    if not manifest.action_spec.dim == codec.dim == len(transform.state_mean):
+        raise RehearsalError(
+            f"{folder}: spec, codec and state have {manifest.action_spec.dim}, {codec.dim} and "
+            f"{len(transform.state_mean)} dimensions; they must be equal"
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]
