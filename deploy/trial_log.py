@@ -138,7 +138,9 @@ def read_trials(folder: Path) -> Trials | None:
         try:
             records.append(_DECODER.decode(line))
         except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise RehearsalError(f"damaged trial log: {path} line {number}: {error}; restore it, or --restart") from None
+            raise RehearsalError(
+                f"damaged trial log: {path} line {number}: {error}; restore it, or --restart"
+            ) from None
     if not records:
         return None
     header = records[0]

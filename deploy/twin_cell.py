@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from rehearsal.cell import Cell
-from rehearsal.clock import ManualClock
+from rehearsal.clock import Clock, ManualClock
 from rehearsal.messages import Observation
 from rehearsal.robot_cell import Judgement
 from rehearsal.simulation import Scenario, VectorSimulator
@@ -21,13 +21,11 @@ class TwinCell:
 
     def __init__(self, simulator: VectorSimulator, cameras: Sequence[str]) -> None:
         self.action_spec = simulator.action_spec
-        self.cameras = tuple(cameras)
-        self.clock = ManualClock()
+        self.horizon_steps = simulator.horizon_steps
+        self.cameras: Sequence[str] = tuple(cameras)
+        self._time = ManualClock()
+        self.clock: Clock = self._time
         self._simulator = simulator
-
-    @property
-    def horizon_steps(self) -> int:
-        return self._simulator.horizon_steps
 
     def reset(self, scenario: Scenario) -> None:
         self._simulator.reset([scenario])
@@ -45,7 +43,7 @@ class TwinCell:
         """Plays one action (A,) and lets one control period pass; returns it clipped to the spec's bounds."""
         sent = self.action_spec.clip(action)
         self._simulator.step(WORLD, sent[None, None])
-        self.clock.advance(1.0 / self.action_spec.rate_hz)
+        self._time.advance(1.0 / self.action_spec.rate_hz)
         return sent
 
     def judge(self) -> Judgement:

@@ -1,0 +1,224 @@
+"""The report of a set of trials: one HTML file that needs nothing else, made from the log alone.
+
+Style and pictures are inside the file and it asks no other host for anything, so that it can be mailed, archived
+and printed. Every number in it is derived from the log.
+"""
+
+import base64
+import os
+from collections.abc import Iterable
+from html import escape
+from pathlib import Path
+from statistics import median
+
+import cv2
+import numpy as np
+
+from deploy.intervals import clopper_pearson, wilson
+from deploy.trial_log import TrialRecord, Trials
+from rehearsal.errors import RehearsalError
+
+REPORT_NAME = "report.html"
+THUMBNAIL_PX = 160
+JPEG_QUALITY = 82
+
+
+def write_report(trials: Trials) -> Path:
+    """Writes the report beside the log and returns its path; raises RehearsalError when it does not fit."""
+    path = trials.folder / REPORT_NAME
+    partial = path.with_suffix(".partial")
+    try:
+        partial.write_text(render(trials), encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise RehearsalError(
+            f"cannot write {path}: {error.strerror}; the log is complete: make room and run the same command again"
+        ) from None
+    return path
+
+
+def render(trials: Trials) -> str:
+    """Returns the whole HTML document."""
+    plan = trials.header.plan
+    title = f"{_words(plan.task)} on {_words(plan.cell)}"
+    style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
+    body = "\n".join(
+        [_head(trials, title), _strip(trials), _failures(trials), _table(trials), _voids(trials), _record(trials)]
+    )
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)}: trials</title>\n<style>\n{style}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
+    )
+
+
+def _head(trials: Trials, title: str) -> str:
+    plan, done = trials.header.plan, len(trials.trials)
+    date = str(trials.header.provenance.get("date", ""))[:10]
+    notice = ""
+    if trials.missing:
+        notice = f'<p class="notice">Unfinished: {done} of {plan.n} trials have run. The rate is provisional.</p>'
+    low, high = wilson(trials.successes, done)
+    exact_low, exact_high = clopper_pearson(trials.successes, done)
+    rate = f"{100 * trials.successes / done:.0f}<small>%</small>" if done else "–"
+    return f"""<p class="eyebrow">Rehearsal · trial report · {escape(date)}</p>
+<h1>{escape(title)}</h1>
+<p class="soft">Policy <b>{escape(plan.bundle)}</b>, {done} trials on the {escape(plan.kind)},
+{escape(_words(plan.split))} scenarios, {escape(plan.execution)} execution</p>
+{notice}
+<div class="result"><div><div class="rate">{rate}</div><p class="soft">{trials.successes} of {done} succeeded</p></div>
+<div>{_scale(trials.successes, done)}
+<p>95 % interval <b>{100 * low:.1f} to {100 * high:.1f} %</b> (Wilson)
+<span class="soft">· {100 * exact_low:.1f} to {100 * exact_high:.1f} % (Clopper-Pearson)</span></p></div></div>
+{_facts(trials)}"""
+
+
+def _facts(trials: Trials) -> str:
+    steps = [trial.steps for trial in trials.trials if trial.success]
+    inference_ms = [1000 * seconds for trial in trials.trials for seconds in trial.inference_s]
+    rough = [t.acceleration_rms_rad_s2 for t in trials.trials if t.acceleration_rms_rad_s2 is not None]
+    facts = {
+        "Failures": str(len(trials.trials) - trials.successes),
+        "Voids": str(len(trials.voids)),
+        "Steps to success, median": f"{median(steps):.0f}" if steps else "–",
+        "Inference, median": f"{median(inference_ms):.1f} ms" if inference_ms else "–",
+        "Late actions": str(sum(trial.overruns for trial in trials.trials)),
+        "Acceleration, rms": f"{median(rough):.2f} rad/s²" if rough else "–",
+    }
+    return f'<dl class="facts">{"".join(f"<div><dt>{k}</dt><dd>{v}</dd></div>" for k, v in facts.items())}</dl>'
+
+
+def _scale(successes: int, done: int) -> str:
+    """Returns the rate and its interval on a line from 0 to 100 %."""
+    low, high = wilson(successes, done)
+    left, right = 10 + 580 * low, 10 + 580 * high
+    ticks = "".join(
+        f'<line x1="{10 + 5.8 * tick}" x2="{10 + 5.8 * tick}" y1="26" y2="32" stroke="#9aa4b1"/>'
+        f'<text x="{10 + 5.8 * tick}" y="47" text-anchor="middle">{tick}</text>'
+        for tick in range(0, 101, 20)
+    )
+    dot = f'<circle cx="{10 + 580 * successes / done:.1f}" cy="18" r="7" fill="#0b7a75"/>' if done else ""
+    return (
+        '<svg class="scale" viewBox="0 0 620 52" role="img" aria-label="success rate in percent">'
+        f'<line x1="10" x2="590" y1="26" y2="26" stroke="#9aa4b1"/>{ticks}'
+        f'<rect x="{left:.1f}" y="12" width="{right - left:.1f}" height="12" rx="6" fill="#0b7a75" opacity="0.22"/>'
+        f'{dot}<text x="598" y="47">%</text></svg>'
+    )
+
+
+def _strip(trials: Trials) -> str:
+    squares = []
+    done = {trial.index: trial for trial in trials.trials}
+    for index in range(trials.header.plan.n):
+        trial = done.get(index)
+        kind = "missing" if trial is None else "" if trial.success else "failure"
+        link = f' href="#trial-{index + 1}"' if trial else ""
+        what = "not run" if trial is None else _outcome(trial)
+        squares.append(f'<a{link} class="{kind}" title="trial {index + 1}: {what}">{index + 1}</a>')
+    return f'<h2>All trials in order</h2>\n<div class="strip">{"".join(squares)}</div>'
+
+
+def _failures(trials: Trials) -> str:
+    failed = [trial for trial in trials.trials if not trial.success]
+    if not failed:
+        return "<h2>Failures</h2>\n<p>None.</p>" if trials.trials else ""
+    figures = []
+    for trial in failed:
+        first, last = (_picture(trials.folder / name) for name in trial.pictures)
+        figures.append(
+            f'<figure><div class="pair"><div>{first}<span>first look</span></div>'
+            f"<div>{last}<span>at the end</span></div></div>"
+            f'<figcaption><a href="#trial-{trial.index + 1}"><b>Trial {trial.index + 1}</b></a> · seed '
+            f"{trial.scenario.seed} · {trial.steps} steps<br>“{escape(trial.instruction)}”</figcaption></figure>"
+        )
+    return f'<h2>Failures ({len(failed)})</h2>\n<div class="failures">{"".join(figures)}</div>'
+
+
+def _table(trials: Trials) -> str:
+    rows = []
+    for trial in trials.trials:
+        first, last = (_picture(trials.folder / name) for name in trial.pictures)
+        inference = f"{1000 * median(trial.inference_s):.1f}" if trial.inference_s else "–"
+        kind = "badge" if trial.success else "badge failure"
+        rows.append(
+            f'<tr id="trial-{trial.index + 1}"><td class="number">{trial.index + 1}</td>'
+            f'<td><span class="{kind}">{_outcome(trial)}</span></td><td class="number">{trial.scenario.seed}</td>'
+            f'<td class="number">{trial.steps}</td><td class="number">{trial.seconds:.2f}</td>'
+            f'<td class="number">{inference}</td><td class="number">{trial.overruns}</td>'
+            f"<td>{first}</td><td>{last}</td><td>{escape(trial.instruction)}</td></tr>"
+        )
+    return (
+        '<h2>Each trial</h2>\n<table><thead><tr><th class="number">#</th><th>Outcome</th><th class="number">Seed</th>'
+        '<th class="number">Steps</th><th class="number">Time, s</th><th class="number">Inference, ms</th>'
+        '<th class="number">Late</th><th>First look</th><th>At the end</th><th>Instruction</th></tr></thead>\n'
+        f"<tbody>{''.join(rows)}</tbody></table>"
+    )
+
+
+def _voids(trials: Trials) -> str:
+    if not trials.voids:
+        return ""
+    rows = "".join(
+        f'<tr><td class="number">{void.index + 1}</td><td class="number">{void.scenario.seed}</td>'
+        f"<td>{escape(void.date)}</td><td>{escape(void.reason)}</td></tr>"
+        for void in trials.voids
+    )
+    return (
+        f'<h2>Voids ({len(trials.voids)})</h2>\n<p class="soft">Attempts that a fault of the cell ended. They are '
+        'neither successes nor failures; the trial was run again.</p>\n<table><thead><tr><th class="number">Trial</th>'
+        f'<th class="number">Seed</th><th>Date</th><th>Reason</th></tr></thead><tbody>{rows}</tbody></table>'
+    )
+
+
+def _record(trials: Trials) -> str:
+    header = trials.header
+    provenance, plan = header.provenance, header.plan
+    machine = provenance.get("machine", {})
+    rows = [
+        ("Command", f"<code>{escape(str(provenance.get('command', '')))}</code>"),
+        ("Software", f"commit <code>{escape(str(provenance.get('commit', '')))}</code>"),
+        ("Versions", _pairs(provenance.get("versions", {}).items())),
+        ("Begun", escape(str(provenance.get("date", "")))),
+        ("Machine", _pairs(machine.items())),
+        ("Bundle", escape(plan.bundle)),
+        ("Model SHA-256", f"<code>{escape(plan.model_checksum)}</code>"),
+        ("Cell", escape(plan.cell)),
+        ("Cell SHA-256", f"<code>{escape(plan.cell_checksum)}</code>"),
+        ("Task", escape(plan.task)),
+        ("Seeds", f"{min(header.seeds)} to {max(header.seeds)} ({escape(_words(plan.split))})"),
+    ]
+    for resume in trials.resumes:
+        date, commit = (escape(str(resume.provenance.get(key, ""))) for key in ("date", "commit"))
+        rows.append(("Resumed", f"{date}, commit <code>{commit}</code>"))
+    items = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in rows)
+    return f'<h2>Plan and provenance</h2>\n<dl class="record">{items}</dl>'
+
+
+def _pairs(items: Iterable[tuple[str, object]]) -> str:
+    return escape(", ".join(f"{name.replace('_', ' ')} {value}" for name, value in items))
+
+
+def _outcome(trial: TrialRecord) -> str:
+    return "success" if trial.success else "failure"
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _picture(path: Path) -> str:
+    """Returns an image element with a thumbnail inside, or a dash when the picture is gone or unreadable."""
+    picture = cv2.imread(os.fspath(path)) if path.is_file() else None
+    if picture is None:
+        return "–"
+    return f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(jpeg(picture, THUMBNAIL_PX)).decode()}">'
+
+
+def jpeg(picture: np.ndarray, height_px: int | None = None) -> bytes:
+    """Returns a BGR uint8 (H, W, 3) picture as JPEG, made smaller when it is higher than `height_px`."""
+    if height_px is not None and picture.shape[0] > height_px:
+        width_px = max(1, round(picture.shape[1] * height_px / picture.shape[0]))
+        picture = cv2.resize(picture, (width_px, height_px), interpolation=cv2.INTER_AREA)
+    done, encoded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    assert done, "opencv encodes any uint8 picture"
+    return encoded.tobytes()
