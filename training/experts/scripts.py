@@ -1,0 +1,104 @@
+"""What the expert does in each task, as waypoints; jitter makes a hundred demonstrations a hundred."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from training.experts.motion import Waypoint
+from training.simulators.twin import objects
+
+_OPEN_M = 0.07
+_SPEED_M_S = 0.28
+
+Places = dict[str, np.ndarray]
+Script = Callable[["Hand", Places], None]
+
+
+class Hand:
+    """Collects waypoints; durations follow from distance and a speed that varies from demonstration to demonstration.
+
+    `position` is where the tool is; `base` the arm's base (x, y), which tells radial from tangential.
+    """
+
+    def __init__(self, rng: np.random.Generator, start_m: np.ndarray, base_m: np.ndarray, opening_m: float) -> None:
+        self.rng = rng
+        self.position = np.asarray(start_m, float)
+        self.base = np.asarray(base_m, float)[:2]
+        self.opening = opening_m
+        self.waypoints: list[Waypoint] = []
+        self._pace = rng.uniform(0.9, 1.15)
+
+    def move(self, x: float, y: float, z: float, *, opening: float | None = None, jitter_m: float = 0.0) -> None:
+        """Moves to a point of the world [m], opening or closing on the way."""
+        target = np.array([x, y, z]) + jitter_m * self.rng.uniform(-1, 1, 3)
+        distance = float(np.linalg.norm(target - self.position))
+        duration = self._pace * (0.20 + distance / _SPEED_M_S)
+        self._add(target, self.opening if opening is None else opening, duration)
+
+    def grip(self, opening: float, seconds: float) -> None:
+        self._add(self.position, opening, self._pace * seconds)
+
+    def across(self, at: np.ndarray) -> np.ndarray:
+        """Returns the unit vector (2,) along which the fingers close when the tool is at a point (x, y)."""
+        radial = at[:2] - self.base
+        radial = radial / np.linalg.norm(radial)
+        return np.array([-radial[1], radial[0]])
+
+    def _add(self, target: np.ndarray, opening: float, duration_s: float) -> None:
+        x, y, z = (float(value) for value in target)
+        self.waypoints.append(Waypoint(position_m=(x, y, z), opening_m=opening, duration_s=duration_s))
+        self.position, self.opening = np.asarray(target, float), opening
+
+
+def click_bell(hand: Hand, places: Places) -> None:
+    x, y, _ = places["bell"]
+    hand.move(x, y, objects.BELL_HEIGHT_M + 0.055, opening=0.0, jitter_m=0.008)
+    hand.move(x, y, objects.BELL_HEIGHT_M - 0.006)
+    hand.grip(0.0, 0.4)
+
+
+def pick_bottle(hand: Hand, places: Places) -> None:
+    x, y, _ = places["bottle"]
+    hand.move(x, y, objects.BOTTLE_NECK_M + 0.065, opening=_OPEN_M, jitter_m=0.008)
+    hand.move(x, y, objects.BOTTLE_NECK_M - 0.010)
+    hand.grip(0.0, 0.35)
+    hand.move(x, y, objects.BOTTLE_NECK_M + 0.100, jitter_m=0.005)
+    hand.grip(0.0, 0.3)
+
+
+def place_empty_cup(hand: Hand, places: Places) -> None:
+    x, y, _ = places["cup"]
+    to_x, to_y, _ = places["coaster"]
+    grasp = objects.CUP_HEIGHT_M - 0.025
+    hand.move(x, y, grasp + 0.075, opening=_OPEN_M, jitter_m=0.006)
+    hand.move(x, y, grasp)
+    hand.grip(0.03, 0.3)
+    hand.move(x, y, grasp + 0.035)
+    hand.move(to_x, to_y, grasp + 0.035)
+    hand.move(to_x, to_y, grasp + 0.003)
+    hand.grip(_OPEN_M, 0.3)
+    hand.move(to_x, to_y, grasp + 0.07, jitter_m=0.005)
+
+
+def stack_bowls(hand: Hand, places: Places) -> None:
+    bowl, target = places["bowl"][:2], places["target_bowl"][:2]
+    rim = objects.BOWL_RIM_RADIUS_M - 0.006
+    pinch = objects.BOWL_HEIGHT_M - 0.006
+    at = bowl + rim * hand.across(bowl)
+    to = target + rim * hand.across(target)
+    hand.move(*at, pinch + 0.07, opening=0.05, jitter_m=0.006)
+    hand.move(*at, pinch)
+    hand.grip(0.0, 0.35)
+    hand.move(*at, pinch + 0.065)
+    hand.move(*to, pinch + 0.065)
+    hand.move(*to, pinch + 0.016)
+    hand.grip(0.055, 0.3)
+    hand.move(*to, pinch + 0.08, jitter_m=0.005)
+
+
+SCRIPTS: dict[str, Script] = {
+    "click_bell": click_bell,
+    "pick_bottle": pick_bottle,
+    "place_empty_cup": place_empty_cup,
+    "stack_bowls": stack_bowls,
+}
