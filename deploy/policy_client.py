@@ -33,6 +33,7 @@ class PolicyClient:
 
         Raises NoServerError when none answers within `greet_timeout_s`, RehearsalError when it serves another spec.
         """
+        wire.check_address(address)
         self.address = address
         self.late_answers = 0
         self._spec = spec
@@ -47,9 +48,7 @@ class PolicyClient:
             self.description = self._greet(greet_timeout_s)
         except zmq.ZMQError as error:
             self.close()
-            raise RehearsalError(
-                f"cannot connect to {address!r}: {error.strerror}; an address is like tcp://127.0.0.1:5557"
-            ) from None
+            raise RehearsalError(f"cannot connect to {address}: {error.strerror}") from None
         except RehearsalError:
             self.close()
             raise

@@ -16,7 +16,6 @@ from deploy import wire
 from rehearsal.errors import RehearsalError
 from rehearsal.messages import Observation, Policy
 
-DEFAULT_ADDRESS = "tcp://127.0.0.1:5557"
 # How often the loop looks whether it shall stop [ms], and how long answers may still leave after that [ms].
 POLL_MS = 100
 LINGER_MS = 1000
@@ -40,11 +39,12 @@ class PolicyServer:
         self,
         policy: Policy,
         description: wire.PolicyDescription,
-        address: str = DEFAULT_ADDRESS,
+        address: str = wire.DEFAULT_ADDRESS,
         *,
         max_batch: int = 64,
     ) -> None:
         """Raises RehearsalError when the address is taken or is no address."""
+        wire.check_address(address)
         self._policy = policy
         self._description = description
         self._max_batch = max_batch
@@ -60,9 +60,7 @@ class PolicyServer:
             if error.errno == zmq.EADDRINUSE:
                 text = f"{address} is taken: another server runs there; stop it, or give --address tcp://127.0.0.1:PORT"
                 raise RehearsalError(text) from None
-            raise RehearsalError(
-                f"cannot listen at {address!r}: {error.strerror}; an address is like {DEFAULT_ADDRESS}"
-            ) from None
+            raise RehearsalError(f"cannot listen at {address}: {error.strerror}") from None
 
     @property
     def address(self) -> str:

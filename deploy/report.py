@@ -21,6 +21,8 @@ from rehearsal.errors import RehearsalError
 REPORT_NAME = "report.html"
 THUMBNAIL_PX = 160
 JPEG_QUALITY = 82
+# The line of the interval's drawing: where 0 % is, and how far 100 % is from it, in its 620 units.
+START, LENGTH = 8, 580
 
 
 def write_report(trials: Trials) -> Path:
@@ -40,7 +42,7 @@ def write_report(trials: Trials) -> Path:
 def render(trials: Trials) -> str:
     """Returns the whole HTML document."""
     plan = trials.header.plan
-    title = f"{_words(plan.task)} on {_words(plan.cell)}"
+    title = f"{_words(plan.task)} on {_words(plan.cell)}".capitalize()
     style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
     body = "\n".join(
         [_head(trials, title), _strip(trials), _failures(trials), _table(trials), _voids(trials), _record(trials)]
@@ -64,7 +66,7 @@ def _head(trials: Trials, title: str) -> str:
     return f"""<p class="eyebrow">Rehearsal · trial report · {escape(date)}</p>
 <h1>{escape(title)}</h1>
 <p class="soft">Policy <b>{escape(plan.bundle)}</b>, {done} trials on the {escape(plan.kind)},
-{escape(_words(plan.split))} scenarios, {escape(plan.execution)} execution</p>
+{escape(plan.split.replace("_", "-"))} scenarios, {escape(plan.execution)} execution</p>
 {notice}
 <div class="result"><div><div class="rate">{rate}</div><p class="soft">{trials.successes} of {done} succeeded</p></div>
 <div>{_scale(trials.successes, done)}
@@ -80,29 +82,31 @@ def _facts(trials: Trials) -> str:
     facts = {
         "Failures": str(len(trials.trials) - trials.successes),
         "Voids": str(len(trials.voids)),
-        "Steps to success, median": f"{median(steps):.0f}" if steps else "–",
-        "Inference, median": f"{median(inference_ms):.1f} ms" if inference_ms else "–",
+        "Steps to success": f"{median(steps):.0f}" if steps else "–",
+        "Inference": f"{median(inference_ms):.1f} ms" if inference_ms else "–",
         "Late actions": str(sum(trial.overruns for trial in trials.trials)),
-        "Acceleration, rms": f"{median(rough):.2f} rad/s²" if rough else "–",
+        "Acceleration": f"{median(rough):.2f} rad/s²" if rough else "–",
     }
-    return f'<dl class="facts">{"".join(f"<div><dt>{k}</dt><dd>{v}</dd></div>" for k, v in facts.items())}</dl>'
+    items = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts.items())
+    note = "Steps, inference and acceleration (root mean square of the joint setpoints') are medians."
+    return f'<dl class="facts">{items}</dl>\n<p class="note">{note}</p>'
 
 
 def _scale(successes: int, done: int) -> str:
     """Returns the rate and its interval on a line from 0 to 100 %."""
     low, high = wilson(successes, done)
-    left, right = 10 + 580 * low, 10 + 580 * high
-    ticks = "".join(
-        f'<line x1="{10 + 5.8 * tick}" x2="{10 + 5.8 * tick}" y1="26" y2="32" stroke="#9aa4b1"/>'
-        f'<text x="{10 + 5.8 * tick}" y="47" text-anchor="middle">{tick}</text>'
-        for tick in range(0, 101, 20)
-    )
-    dot = f'<circle cx="{10 + 580 * successes / done:.1f}" cy="18" r="7" fill="#0b7a75"/>' if done else ""
+    left, right = START + LENGTH * low, START + LENGTH * high
+    ticks = ""
+    for tick in range(0, 101, 20):
+        x, unit = START + LENGTH * tick / 100, " %" if tick == 100 else ""
+        ticks += f'<line x1="{x}" x2="{x}" y1="26" y2="32" stroke="#9aa4b1"/>'
+        ticks += f'<text x="{x}" y="47" text-anchor="middle">{tick}{unit}</text>'
+    dot = f'<circle cx="{START + LENGTH * successes / done:.1f}" cy="18" r="7" fill="#0b7a75"/>' if done else ""
     return (
         '<svg class="scale" viewBox="0 0 620 52" role="img" aria-label="success rate in percent">'
-        f'<line x1="10" x2="590" y1="26" y2="26" stroke="#9aa4b1"/>{ticks}'
+        f'<line x1="{START}" x2="{START + LENGTH}" y1="26" y2="26" stroke="#9aa4b1"/>{ticks}'
         f'<rect x="{left:.1f}" y="12" width="{right - left:.1f}" height="12" rx="6" fill="#0b7a75" opacity="0.22"/>'
-        f'{dot}<text x="598" y="47">%</text></svg>'
+        f'{dot}</svg>'
     )
 
 
@@ -126,8 +130,7 @@ def _failures(trials: Trials) -> str:
     for trial in failed:
         first, last = (_picture(trials.folder / name) for name in trial.pictures)
         figures.append(
-            f'<figure><div class="pair"><div>{first}<span>first look</span></div>'
-            f"<div>{last}<span>at the end</span></div></div>"
+            f"<figure><span>first look</span>{first}<span>at the end</span>{last}"
             f'<figcaption><a href="#trial-{trial.index + 1}"><b>Trial {trial.index + 1}</b></a> · seed '
             f"{trial.scenario.seed} · {trial.steps} steps<br>“{escape(trial.instruction)}”</figcaption></figure>"
         )
@@ -185,7 +188,7 @@ def _record(trials: Trials) -> str:
         ("Cell", escape(plan.cell)),
         ("Cell SHA-256", f"<code>{escape(plan.cell_checksum)}</code>"),
         ("Task", escape(plan.task)),
-        ("Seeds", f"{min(header.seeds)} to {max(header.seeds)} ({escape(_words(plan.split))})"),
+        ("Seeds", f"{min(header.seeds)} to {max(header.seeds)} ({escape(plan.split)})"),
     ]
     for resume in trials.resumes:
         date, commit = (escape(str(resume.provenance.get(key, ""))) for key in ("date", "commit"))

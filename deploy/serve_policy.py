@@ -8,7 +8,8 @@ from pathlib import Path
 import msgspec
 
 from deploy.onnx_policy import OnnxPolicy
-from deploy.policy_server import DEFAULT_ADDRESS, PolicyServer
+from deploy.policy_server import PolicyServer
+from deploy.wire import DEFAULT_ADDRESS
 from rehearsal.bundle import latest_bundle
 from rehearsal.config import command_line
 from rehearsal.errors import run_command

@@ -26,7 +26,6 @@ from rich.progress import (
 from deploy.chunk_executor import ChunkExecutor, Episode
 from deploy.intervals import describe
 from deploy.policy_client import NoServerError, PolicyClient
-from deploy.policy_server import DEFAULT_ADDRESS
 from deploy.report import jpeg, write_report
 from deploy.trial_log import (
     FORMAT,
@@ -40,7 +39,7 @@ from deploy.trial_log import (
     read_trials,
 )
 from deploy.twin_cell import open_twin
-from deploy.wire import PolicyDescription
+from deploy.wire import DEFAULT_ADDRESS, PolicyDescription
 from rehearsal.cell import Cell, read_cell
 from rehearsal.errors import RehearsalError, unknown_choice
 from rehearsal.messages import Observation
@@ -245,13 +244,17 @@ def _record(folder: Path, cell: RobotCell, index: int, scenario: Scenario, episo
 
 
 def _save_picture(path: Path, look: Observation, cell: RobotCell) -> None:
-    """Saves what all cameras saw side by side, each as high as the first."""
+    """Saves what all cameras saw side by side, each as high as the first, with a white gap between."""
     views = [cv2.cvtColor(look.images[camera], cv2.COLOR_RGB2BGR) for camera in cell.cameras]
     height = views[0].shape[0]
-    equal = [cv2.resize(view, (round(view.shape[1] * height / view.shape[0]), height)) for view in views]
+    gap = np.full((height, max(1, height // 32), 3), 255, np.uint8)
+    row: list[np.ndarray] = []
+    for view in views:
+        row += [gap] if row else []
+        row.append(cv2.resize(view, (round(view.shape[1] * height / view.shape[0]), height)))
     try:
         path.parent.mkdir(exist_ok=True)
-        path.write_bytes(jpeg(np.concatenate(equal, axis=1)))
+        path.write_bytes(jpeg(np.concatenate(row, axis=1)))
     except OSError as error:
         raise RehearsalError(
             f"cannot write {path}: {error.strerror}; finished trials are kept: make room and run the same command again"

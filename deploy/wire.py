@@ -9,6 +9,7 @@ two hosts' clocks are never differenced.
 """
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
@@ -17,10 +18,13 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
+from rehearsal.errors import RehearsalError
 from rehearsal.messages import ActionChunk, Observation
 from rehearsal.spec import ActionSpec
 
 PROTOCOL = 1
+# Loopback: only this machine can connect unless somebody asks for more.
+DEFAULT_ADDRESS = "tcp://127.0.0.1:5557"
 # Caps: a header is a spec and a few names; a part is at most a 4096 x 4096 RGB picture (48 MiB). They bound what a
 # stray or hostile sender can make the server hold.
 MAX_HEADER_BYTES = 64 * 1024
@@ -115,6 +119,13 @@ class Fault(_Header, tag="fault", frozen=True, kw_only=True):
 
     reason: str
     greet: bool = False
+
+
+def check_address(address: str) -> None:
+    """Raises RehearsalError for what is no address; ZeroMQ itself takes a port beyond 65535 modulo 65536."""
+    found = re.fullmatch(r"tcp://\S+:(\*|\d{1,5})", address)
+    if not found or (found[1] != "*" and int(found[1]) > 65535):
+        raise RehearsalError(f"{address!r} is no address; an address is like {DEFAULT_ADDRESS}")
 
 
 Header = Hello | Welcome | Refusal | Infer | Chunk | Fault

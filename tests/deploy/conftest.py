@@ -252,6 +252,7 @@ def run_script() -> Callable[..., subprocess.CompletedProcess[str]]:
     def run(*words: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, ROOT / words[0], *words[1:]]
         environment = os.environ | {"COLUMNS": "200"}
-        return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, env=environment, check=False)
+        settings: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 120, "check": False}
+        return subprocess.run(command, cwd=cwd, env=environment, **settings)
 
     return run
