@@ -147,6 +147,8 @@ def _add_gripper(spec: mujoco.MjSpec, flange: mujoco.MjsBody, arm: Arm) -> None:
     )
     equality.name1, equality.name2 = f"{arm.name}_right_finger", f"{arm.name}_left_finger"
     equality.data[:5] = (0, 1, 0, 0, 0)
+    # A gear between the fingers: stiff, so that a one-sided load does not push one finger away.
+    equality.solref, equality.solimp = (0.008, 1), (0.98, 0.999, 0.001, 0.5, 2)
     spec.add_exclude(bodyname1=f"{arm.name}_left_finger", bodyname2=f"{arm.name}_right_finger")
     for body in ("link5", "link4"):
         spec.add_exclude(bodyname1=f"{arm.name}_{body}", bodyname2=f"{arm.name}_gripper_housing")

@@ -52,9 +52,10 @@ def build_spec(cell: Cell, task: Task) -> mujoco.MjSpec:
     option.timestep = PHYSICS_TIMESTEP_S
     option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
     option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
-    option.impratio = 10.0
-    option.iterations = 30
-    option.ls_iterations = 10
+    option.impratio = 5.0
+    option.iterations = 100
+    # With fewer line-search steps a pinch under load does not converge and the object is flung away.
+    option.ls_iterations = 50
     quality = spec.visual.quality
     # Fewer facets on round shapes and no multi-sampling: small pictures are bound by vertices, not by pixels.
     quality.offsamples, quality.numslices, quality.numstacks, quality.numquads = 0, 14, 8, 1
