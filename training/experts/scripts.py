@@ -82,8 +82,9 @@ def place_empty_cup(hand: Hand, places: Places) -> None:
 
 def stack_bowls(hand: Hand, places: Places) -> None:
     bowl, target = places["bowl"][:2], places["target_bowl"][:2]
-    rim = objects.BOWL_RIM_RADIUS_M - 0.006
-    pinch = objects.BOWL_HEIGHT_M - 0.006
+    # The pad's end is 14 mm below the tool point: the pad covers the rim's height.
+    rim = objects.BOWL_RIM_RADIUS_M
+    pinch = objects.BOWL_HEIGHT_M - 0.004
     at = bowl + rim * hand.across(bowl)
     to = target + rim * hand.across(target)
     hand.move(*at, pinch + 0.07, opening=0.05, jitter_m=0.006)
@@ -91,8 +92,8 @@ def stack_bowls(hand: Hand, places: Places) -> None:
     hand.grip(0.0, 0.35)
     hand.move(*at, pinch + 0.065)
     hand.move(*to, pinch + 0.065)
-    hand.move(*to, pinch + 0.016)
-    hand.grip(0.055, 0.3)
+    hand.move(*to, pinch + objects.BOWL_RIM_HEIGHT_M + 0.002)
+    hand.grip(0.05, 0.3)
     hand.move(*to, pinch + 0.08, jitter_m=0.005)
 
 

@@ -15,10 +15,12 @@ BELL_TRAVEL_M = 0.008
 BOTTLE_NECK_M = 0.105
 BOTTLE_HEIGHT_M = 0.125
 CUP_HEIGHT_M = 0.085
-CUP_RADIUS_M = 0.024
+CUP_RADIUS_M = 0.022
 COASTER_RADIUS_M = 0.045
 BOWL_HEIGHT_M = 0.042
+BOWL_RIM_HEIGHT_M = 0.014
 BOWL_RIM_RADIUS_M = 0.050
+BOWL_THICKNESS_M = 0.004
 BOWL_BASE_RADIUS_M = 0.026
 _BOWL_PLATES = 12
 
@@ -61,8 +63,8 @@ def add_cup(spec: mujoco.MjSpec, name: str) -> None:
     """An empty cup (free); solid to the touch, hollow to the eye."""
     body = _free_body(spec, name)
     _cylinder(body, 0.0, CUP_HEIGHT_M, CUP_RADIUS_M, (0.20, 0.35, 0.75), mass=0.08)
-    _visual(_cylinder(body, CUP_HEIGHT_M - 0.002, CUP_HEIGHT_M + 0.0005, 0.021, (0.03, 0.05, 0.12)))
-    _visual(_cylinder(body, CUP_HEIGHT_M - 0.010, CUP_HEIGHT_M - 0.004, 0.0246, (0.92, 0.92, 0.92)))
+    _visual(_cylinder(body, CUP_HEIGHT_M - 0.002, CUP_HEIGHT_M + 0.0005, 0.019, (0.03, 0.05, 0.12)))
+    _visual(_cylinder(body, CUP_HEIGHT_M - 0.010, CUP_HEIGHT_M - 0.004, 0.0226, (0.92, 0.92, 0.92)))
 
 
 def add_coaster(spec: mujoco.MjSpec, name: str) -> None:
@@ -73,20 +75,32 @@ def add_coaster(spec: mujoco.MjSpec, name: str) -> None:
 
 
 def add_bowl(spec: mujoco.MjSpec, name: str, rgb: tuple[float, float, float]) -> None:
-    """A conical bowl (free): a foot and a ring of plates; it stacks into another of its kind."""
+    """A bowl (free): a foot, a cone, and an upright rim that parallel fingers can pinch; it nests in its kind.
+
+    The cone of one centres itself in the rim of the other, and rim stands on rim.
+    """
     body = _free_body(spec, name)
-    _cylinder(body, 0.0, 0.004, BOWL_BASE_RADIUS_M, rgb, mass=0.03)
-    slope = np.arctan2(BOWL_RIM_RADIUS_M - BOWL_BASE_RADIUS_M, BOWL_HEIGHT_M)
-    length = np.hypot(BOWL_RIM_RADIUS_M - BOWL_BASE_RADIUS_M, BOWL_HEIGHT_M)
-    radius = (BOWL_RIM_RADIUS_M + BOWL_BASE_RADIUS_M) / 2
-    width = BOWL_RIM_RADIUS_M * np.tan(np.pi / _BOWL_PLATES)
+    _cylinder(body, 0.0, 0.004, BOWL_BASE_RADIUS_M, rgb, mass=0.02)
+    collar = BOWL_HEIGHT_M - BOWL_RIM_HEIGHT_M
+    _ring(body, (BOWL_BASE_RADIUS_M, 0.003), (BOWL_RIM_RADIUS_M - 0.006, collar), rgb)
+    _ring(body, (BOWL_RIM_RADIUS_M, collar), (BOWL_RIM_RADIUS_M, BOWL_HEIGHT_M), rgb)
+
+
+def _ring(
+    body: mujoco.MjsBody, lower: tuple[float, float], upper: tuple[float, float], rgb: tuple[float, float, float]
+) -> None:
+    """Adds a ring of plates from (radius, height) to (radius, height)."""
+    slope = np.arctan2(upper[0] - lower[0], upper[1] - lower[1])
+    length = np.hypot(upper[0] - lower[0], upper[1] - lower[1])
+    radius, height = (lower[0] + upper[0]) / 2, (lower[1] + upper[1]) / 2
+    width = (max(lower[0], upper[0]) + BOWL_THICKNESS_M / 2) * np.tan(np.pi / _BOWL_PLATES)
     for i in range(_BOWL_PLATES):
         angle = 2 * np.pi * (i + 0.5) / _BOWL_PLATES
-        plate = body.add_geom(type=mujoco.mjtGeom.mjGEOM_BOX, group=OBJECT_GROUP, mass=0.003)
-        plate.pos = (radius * np.cos(angle), radius * np.sin(angle), 0.003 + BOWL_HEIGHT_M / 2)
-        rotation = Rotation.from_euler("ZY", (angle, slope))
-        plate.quat = rotation.as_quat(scalar_first=True)
-        plate.size = (0.0018, width, length / 2)
+        plate = body.add_geom(type=mujoco.mjtGeom.mjGEOM_BOX, group=OBJECT_GROUP, mass=0.04 / (2 * _BOWL_PLATES))
+        plate.pos = (radius * np.cos(angle), radius * np.sin(angle), height)
+        plate.quat = Rotation.from_euler("ZY", (angle, slope)).as_quat(scalar_first=True)
+        plate.size = (BOWL_THICKNESS_M / 2, width, length / 2)
+        plate.friction = (0.8, 0.01, 0.0005)
         shade = 1.0 if i % 2 else 0.94
         plate.rgba = (*(shade * c for c in rgb), 1)
 

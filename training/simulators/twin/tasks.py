@@ -65,15 +65,19 @@ def _place_one(name: str) -> Callable[[np.random.Generator, Cell], dict[str, tup
 
 
 def _place_pair(
-    left: str, right: str, gap_m: float
+    left: str, right: str, *, gap_m: float, spread: float
 ) -> Callable[[np.random.Generator, Cell], dict[str, tuple[float, float]]]:
-    """Two objects, one in each half of the region, at least `gap_m` apart between the halves."""
+    """Two objects, one in each half of the region; their middles are at least `gap_m` apart.
+
+    `spread` is the share of the region's width in which each may stand.
+    """
 
     def place(rng: np.random.Generator, cell: Cell) -> dict[str, tuple[float, float]]:
         places = {}
         for name, side in ((left, 1), (right, -1)):
             x, y = _region(rng, cell)
-            places[name] = (REGION_X_M + x, side * (gap_m / 2 + 0.035) + 0.4 * y)
+            middle = gap_m / 2 + spread * cell.randomisation.object_position_m[1]
+            places[name] = (REGION_X_M + x, side * middle + spread * y)
         return places
 
     return place
@@ -95,7 +99,7 @@ def _cup_placed(s: SceneState) -> bool:
 
 def _bowls_stacked(s: SceneState) -> bool:
     upper, lower = s.position["bowl"], s.position["target_bowl"]
-    nested = np.hypot(*(upper[:2] - lower[:2])) < 0.02 and 0.003 < upper[2] - lower[2] < 0.025
+    nested = np.hypot(*(upper[:2] - lower[:2])) < 0.012 and 0.008 < upper[2] - lower[2] < 0.02
     upright = s.up["bowl"][2] > 0.95 and s.up["target_bowl"][2] > 0.95
     return bool(nested and upright and s.speed["bowl"] < 0.05 and _released(s, "bowl", 0.0))
 
@@ -158,16 +162,16 @@ TASKS: dict[str, Task] = {
                 "set the empty cup down on the coaster",
                 "move the cup onto the coaster",
             ),
-            horizon_steps=180,
+            horizon_steps=120,
             free=("cup",),
             fixed=("coaster",),
             build=_build_cup,
-            place=_place_pair("cup", "coaster", gap_m=0.06),
+            place=_place_pair("cup", "coaster", gap_m=0.075, spread=0.4),
             succeeded=_cup_placed,
         ),
         Task(
             name="stack_bowls",
-            criterion="the orange bowl stands in the blue one, middles within 2 cm, and the gripper has let go",
+            criterion="the orange bowl stands in the blue one, middles within 12 mm, and the gripper has let go",
             instructions=(
                 "stack the bowls",
                 "put the orange bowl into the blue bowl",
@@ -178,7 +182,7 @@ TASKS: dict[str, Task] = {
             free=("bowl", "target_bowl"),
             fixed=(),
             build=_build_bowls,
-            place=_place_pair("bowl", "target_bowl", gap_m=0.09),
+            place=_place_pair("bowl", "target_bowl", gap_m=0.115, spread=0.25),
             succeeded=_bowls_stacked,
         ),
     )
