@@ -82,9 +82,9 @@ def place_empty_cup(hand: Hand, places: Places) -> None:
 
 def stack_bowls(hand: Hand, places: Places) -> None:
     bowl, target = places["bowl"][:2], places["target_bowl"][:2]
-    # The pad's end is 14 mm below the tool point: the pad covers the rim's height.
+    # The pads end 14 mm below the tool point: above the cone, so that the inner one does not stand on it.
     rim = objects.BOWL_RIM_RADIUS_M
-    pinch = objects.BOWL_HEIGHT_M - 0.004
+    pinch = objects.BOWL_HEIGHT_M
     at = bowl + rim * hand.across(bowl)
     to = target + rim * hand.across(target)
     hand.move(*at, pinch + 0.07, opening=0.05, jitter_m=0.006)

@@ -17,8 +17,8 @@ BOTTLE_HEIGHT_M = 0.125
 CUP_HEIGHT_M = 0.085
 CUP_RADIUS_M = 0.022
 COASTER_RADIUS_M = 0.045
-BOWL_HEIGHT_M = 0.042
-BOWL_RIM_HEIGHT_M = 0.014
+BOWL_HEIGHT_M = 0.048
+BOWL_RIM_HEIGHT_M = 0.018
 BOWL_RIM_RADIUS_M = 0.050
 BOWL_THICKNESS_M = 0.004
 BOWL_BASE_RADIUS_M = 0.026
@@ -82,7 +82,7 @@ def add_bowl(spec: mujoco.MjSpec, name: str, rgb: tuple[float, float, float]) ->
     body = _free_body(spec, name)
     _cylinder(body, 0.0, 0.004, BOWL_BASE_RADIUS_M, rgb, mass=0.02)
     collar = BOWL_HEIGHT_M - BOWL_RIM_HEIGHT_M
-    _ring(body, (BOWL_BASE_RADIUS_M, 0.003), (BOWL_RIM_RADIUS_M - 0.006, collar), rgb)
+    _ring(body, (BOWL_BASE_RADIUS_M, 0.003), (BOWL_RIM_RADIUS_M - 0.008, collar), rgb)
     _ring(body, (BOWL_RIM_RADIUS_M, collar), (BOWL_RIM_RADIUS_M, BOWL_HEIGHT_M), rgb)
 
 
@@ -100,7 +100,7 @@ def _ring(
         plate.pos = (radius * np.cos(angle), radius * np.sin(angle), height)
         plate.quat = Rotation.from_euler("ZY", (angle, slope)).as_quat(scalar_first=True)
         plate.size = (BOWL_THICKNESS_M / 2, width, length / 2)
-        plate.friction = (0.8, 0.01, 0.0005)
+        plate.friction = (0.3, 0.005, 0.0001)  # glazed: one slides into the other
         shade = 1.0 if i % 2 else 0.94
         plate.rgba = (*(shade * c for c in rgb), 1)
 

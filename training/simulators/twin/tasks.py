@@ -99,7 +99,7 @@ def _cup_placed(s: SceneState) -> bool:
 
 def _bowls_stacked(s: SceneState) -> bool:
     upper, lower = s.position["bowl"], s.position["target_bowl"]
-    nested = np.hypot(*(upper[:2] - lower[:2])) < 0.012 and 0.008 < upper[2] - lower[2] < 0.02
+    nested = np.hypot(*(upper[:2] - lower[:2])) < 0.012 and 0.008 < upper[2] - lower[2] < 0.024
     upright = s.up["bowl"][2] > 0.95 and s.up["target_bowl"][2] > 0.95
     return bool(nested and upright and s.speed["bowl"] < 0.05 and _released(s, "bowl", 0.0))
 
@@ -178,7 +178,7 @@ TASKS: dict[str, Task] = {
                 "stack the orange bowl on the blue one",
                 "place one bowl in the other",
             ),
-            horizon_steps=180,
+            horizon_steps=140,
             free=("bowl", "target_bowl"),
             fixed=(),
             build=_build_bowls,
