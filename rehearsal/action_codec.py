@@ -23,11 +23,14 @@ class ActionCodec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     relative: tuple[bool, ...]
 
     def __post_init__(self) -> None:
+        if self.chunk_steps < 1 or self.knots < 1 or self.bins < 2:
+            counts = f"chunk_steps {self.chunk_steps}, knots {self.knots}, bins {self.bins}"
+            raise ValueError(f"chunk_steps and knots must be at least 1 and bins 2, got {counts}")
         if self.chunk_steps % self.knots:
             raise ValueError(f"chunk_steps {self.chunk_steps} must be a multiple of knots {self.knots}")
         if not len(self.lower) == len(self.upper) == len(self.relative):
             raise ValueError("lower, upper and relative need one entry an action dimension")
-        if any(low >= high for low, high in zip(self.lower, self.upper)):
+        if any(not low < high for low, high in zip(self.lower, self.upper)):
             raise ValueError("lower must be below upper in every dimension")
 
     @property

@@ -43,6 +43,10 @@ class BundleManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 FORMAT = 1
 
 
+class _AnyFormat(msgspec.Struct):
+    format: int
+
+
 def sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -50,9 +54,9 @@ def sha256(path: Path) -> str:
 
 def write_manifest(folder: Path, manifest: BundleManifest) -> None:
     """Writes `bundle.json` last, with the checksums of the files already there, and so completes the bundle."""
-    files = sorted(p for p in folder.iterdir() if p.is_file() and p.name != MANIFEST)
-    complete = msgspec.structs.replace(manifest, checksums={p.name: sha256(p) for p in files})
     partial = folder / (MANIFEST + ".partial")
+    files = sorted(p for p in folder.iterdir() if p.is_file() and p.name not in (MANIFEST, partial.name))
+    complete = msgspec.structs.replace(manifest, checksums={p.name: sha256(p) for p in files})
     partial.write_bytes(msgspec.json.format(msgspec.json.encode(complete), indent=2))
     os.replace(partial, folder / MANIFEST)
 
@@ -63,11 +67,13 @@ def read_bundle(folder: Path) -> BundleManifest:
     if not path.is_file():
         raise RehearsalError(f"no policy bundle in {folder}: no {MANIFEST}; make one: python training/export_policy.py")
     try:
+        # The format first: a bundle of another format may differ in every other field.
+        found = msgspec.json.decode(path.read_bytes(), type=_AnyFormat).format
+        if found != FORMAT:
+            raise RehearsalError(f"{path} has format {found}, this software reads {FORMAT}; export it again")
         manifest = msgspec.json.decode(path.read_bytes(), type=BundleManifest)
     except (msgspec.ValidationError, msgspec.DecodeError) as error:
         raise RehearsalError(f"corrupted bundle: {path}: {error}; export it again") from None
-    if manifest.format != FORMAT:
-        raise RehearsalError(f"{path} has format {manifest.format}, this software reads {FORMAT}; export it again")
     if manifest.model_file not in manifest.checksums:
         raise RehearsalError(f"corrupted bundle: {path} has no checksum for {manifest.model_file}; export it again")
     for name, checksum in manifest.checksums.items():

@@ -17,9 +17,14 @@ from rehearsal.spec import ActionSpec
 Positive = Annotated[float, Meta(gt=0)]
 NonNegative = Annotated[float, Meta(ge=0)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
-Vector3 = tuple[float, float, float]
-Vector6 = tuple[float, float, float, float, float, float]
-Range = tuple[float, float]
+# Bounds that no workplace reaches, so that degrees, millimetres and milliseconds are refused as such.
+Radian = Annotated[float, Meta(ge=-6.3, le=6.3)]
+Metre = Annotated[float, Meta(ge=-5, le=5)]
+Delay = Annotated[float, Meta(ge=0, le=1)]
+HalfRange = Annotated[float, Meta(ge=0, le=5)]
+Vector3 = tuple[Metre, Metre, Metre]
+Joints = tuple[Radian, Radian, Radian, Radian, Radian, Radian]
+PositiveJoints = tuple[Positive, Positive, Positive, Positive, Positive, Positive]
 
 JOINTS_PER_ARM = 6
 VALUES_PER_ARM = 7
@@ -33,11 +38,11 @@ class Limits(_Strict, frozen=True):
     """Limits of one arm; `source` says where they come from."""
 
     source: str
-    joint_lower_rad: Vector6
-    joint_upper_rad: Vector6
+    joint_lower_rad: Joints
+    joint_upper_rad: Joints
     joint_speed_rad_s: Positive
     joint_acceleration_rad_s2: Positive
-    gripper_opening_m: Range
+    gripper_opening_m: tuple[Annotated[float, Meta(ge=0, le=0.2)], Annotated[float, Meta(ge=0, le=0.2)]]
 
     def __post_init__(self) -> None:
         for lower, upper in [*zip(self.joint_lower_rad, self.joint_upper_rad), self.gripper_opening_m]:
@@ -51,12 +56,12 @@ class Actuators(_Strict, frozen=True):
     stiffness_nm_rad and damping_nms_rad: one value a joint. delay_s: from a setpoint to the start of motion.
     """
 
-    stiffness_nm_rad: Vector6
-    damping_nms_rad: Vector6
+    stiffness_nm_rad: PositiveJoints
+    damping_nms_rad: PositiveJoints
     gripper_stiffness_n_m: Positive
     gripper_damping_ns_m: Positive
     gripper_force_n: Positive
-    delay_s: NonNegative
+    delay_s: Delay
 
 
 class Arm(_Strict, frozen=True):
@@ -66,8 +71,8 @@ class Arm(_Strict, frozen=True):
     model: Literal["piper"]
     kinematics: Literal["s_v1_6_3_and_earlier", "after_s_v1_6_3"]
     base_position_m: Vector3
-    base_yaw_rad: float
-    home_joint_rad: Vector6
+    base_yaw_rad: Radian
+    home_joint_rad: Joints
     home_gripper_opening_m: NonNegative
     limits: Limits
     actuators: Actuators
@@ -77,6 +82,11 @@ class Arm(_Strict, frozen=True):
         for joint, (home, lower, upper) in enumerate(rows, start=1):
             if not lower <= home <= upper:
                 raise ValueError(f"home_joint_rad of joint {joint} is {home}; its limits are {lower} to {upper}")
+        closed, opened = self.limits.gripper_opening_m
+        if not closed <= self.home_gripper_opening_m <= opened:
+            raise ValueError(
+                f"home_gripper_opening_m is {self.home_gripper_opening_m}; its limits are {closed} to {opened}"
+            )
 
 
 class Camera(_Strict, frozen=True):
@@ -96,32 +106,42 @@ class Camera(_Strict, frozen=True):
     focal_px: tuple[Positive, Positive]
     principal_px: tuple[Positive, Positive]
     rate_hz: Positive
-    latency_s: NonNegative
+    latency_s: Delay
+
+    def __post_init__(self) -> None:
+        if self.position_m == self.look_at_m:
+            raise ValueError(f"camera {self.name}: position_m and look_at_m are the same point")
+        centre = self.principal_px
+        if centre[0] >= self.width_px or centre[1] >= self.height_px:
+            raise ValueError(
+                f"camera {self.name}: principal_px {centre} is outside its picture of "
+                f"{self.width_px}x{self.height_px}; intrinsics belong to the full picture"
+            )
 
 
 class Table(_Strict, frozen=True):
     """The table top: its centre in the world's x and y, and its size; its surface is z = 0."""
 
-    centre_m: tuple[float, float]
+    centre_m: tuple[Metre, Metre]
     size_m: tuple[Positive, Positive]
 
 
 class Randomisation(_Strict, frozen=True):
     """Half-ranges (uniform, around the nominal value) unless the name says otherwise; 0 switches one off."""
 
-    object_position_m: Range
-    object_yaw_rad: NonNegative
-    camera_position_m: NonNegative
-    camera_rotation_rad: NonNegative
+    object_position_m: tuple[HalfRange, HalfRange]
+    object_yaw_rad: HalfRange
+    camera_position_m: HalfRange
+    camera_rotation_rad: HalfRange
     light_intensity_fraction: Fraction
-    light_position_m: NonNegative
+    light_position_m: HalfRange
     colour_fraction: Fraction
     table_textures: Annotated[int, Meta(ge=1, le=16)]
     friction_fraction: Fraction
     stiffness_fraction: Fraction
     damping_fraction: Fraction
-    delay_s: NonNegative
-    home_joint_rad: NonNegative
+    delay_s: Delay
+    home_joint_rad: HalfRange
     distractors: Annotated[int, Meta(ge=0, le=8)]
 
 

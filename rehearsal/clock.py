@@ -38,4 +38,6 @@ class ManualClock:
         self._now_s = max(self._now_s, deadline_s)
 
     def advance(self, seconds: float) -> None:
+        if seconds < 0:
+            raise ValueError(f"a monotonic clock cannot go back by {-seconds} s")
         self._now_s += seconds

@@ -4,10 +4,11 @@ A wrong key, type or range is refused with the key's full name and the valid cho
 """
 
 import difflib
+import math
 import re
 import sys
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,17 +33,28 @@ def read_toml(path: Path, kind: type[ConfigT]) -> ConfigT:
 
 
 def convert(data: dict[str, Any], kind: type[ConfigT], source: str) -> ConfigT:
-    """Converts plain data to `kind`; raises RehearsalError that begins with `source` and names the key."""
+    """Converts plain data to `kind`; raises RehearsalError that begins with `source` and names the key.
+
+    Text is not taken for a number, and a number is never infinite or `nan`. A field may be a pathlib.Path.
+    """
+    if bad := next(_not_finite(data), None):
+        raise RehearsalError(f"{source}: {bad}: a finite number is needed")
     try:
-        return msgspec.convert(data, kind, strict=False)
+        return msgspec.convert(data, kind, dec_hook=_decode)
     except msgspec.ValidationError as error:
         raise RehearsalError(f"{source}: {_explain(str(error), data, kind)}") from None
 
 
-def command_line(kind: type[ConfigT], argv: Sequence[str] | None = None, description: str = "") -> ConfigT:
-    """Parses a command line: `--config FILE.toml` gives the defaults, every field is an option.
+def plain(config: msgspec.Struct) -> dict[str, Any]:
+    """Returns a config as data that JSON and TOML can hold: what a run's record keeps, and `convert` takes back."""
+    return msgspec.to_builtins(config, enc_hook=_encode)
 
-    Raises RehearsalError for a bad file; tyro prints its own message and exits with status 2 for a bad option.
+
+def command_line(kind: type[ConfigT], argv: Sequence[str] | None = None, description: str = "") -> ConfigT:
+    """Parses a command line: `--config FILE.toml` gives the defaults, every field is an option that overrides it.
+
+    Raises RehearsalError for a bad file and for a value out of its range; tyro prints its own message and exits with
+    status 2 for an option that does not exist or cannot be parsed.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     default: Any = None
@@ -54,10 +66,37 @@ def command_line(kind: type[ConfigT], argv: Sequence[str] | None = None, descrip
             default = read_toml(Path(value), kind)
             del words[i : i + (1 if "=" in word else 2)]
             break
-    text = f"{description}\n\n--config FILE.toml reads defaults from a file; options given here go before it."
+    text = f"{description}\n\n--config FILE.toml reads defaults from a file; options given here override it."
     if default is None:
-        return tyro.cli(kind, args=words, description=text)
-    return tyro.cli(kind, args=words, default=default, description=text)
+        parsed = tyro.cli(kind, args=words, description=text)
+    else:
+        parsed = tyro.cli(kind, args=words, default=default, description=text)
+    # msgspec checks ranges when it converts, not when tyro builds the struct.
+    return convert(plain(parsed), kind, source="command line")
+
+
+def _decode(kind: type, value: Any) -> Any:
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    raise NotImplementedError(f"a config field cannot be of type {kind}")
+
+
+def _encode(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    raise NotImplementedError(f"a config field cannot hold a {type(value)}")
+
+
+def _not_finite(data: Any, path: str = "") -> Iterator[str]:
+    """Yields `key = value` for each number in plain data that is infinite or not a number."""
+    if isinstance(data, dict):
+        for key, value in data.items():
+            yield from _not_finite(value, _join(path, key))
+    elif isinstance(data, list | tuple):
+        for i, value in enumerate(data):
+            yield from _not_finite(value, f"{path}[{i}]")
+    elif isinstance(data, float) and not math.isfinite(data):
+        yield f"{path} = {data}"
 
 
 def _explain(message: str, data: dict[str, Any], kind: type[msgspec.Struct]) -> str:
@@ -75,7 +114,12 @@ def _explain(message: str, data: dict[str, Any], kind: type[msgspec.Struct]) -> 
     missing = re.search(r"missing required field `([^`]+)`", message)
     if missing:
         return f"missing key {_join(path, missing.group(1))!r}"
-    return f"{path or 'value'} = {_value_at(data, path)!r}: {text}"
+    value = _value_at(data, path)
+    if "Invalid enum value" in text and (choices := _choices_at(kind, path)):
+        return f"unknown {path} {value!r}; valid: {', '.join(map(str, choices))}"
+    if isinstance(value, dict):  # a check across several keys names them itself
+        return f"{path}: {text}" if path else text
+    return f"{path} = {value!r}: {text}"
 
 
 def _join(path: str, field: str) -> str:
@@ -98,14 +142,27 @@ def _value_at(data: Any, path: str) -> Any:
     return data
 
 
-def _fields_at(kind: Any, path: str) -> list[str]:
-    """Returns the field names of the struct that `path` leads to from `kind`."""
+def _type_at(kind: Any, path: str) -> Any:
+    """Returns msgspec's description of the type that `path` leads to from `kind`."""
     info: Any = msgspec.inspect.type_info(kind)
     for step in _steps(path):
         if step.startswith("["):
-            info = getattr(info, "item_type", None) or getattr(info, "value_type", info)
+            items = getattr(info, "item_types", None)
+            info = items[int(step[1:-1])] if items else getattr(info, "item_type", None) or info.value_type
         else:
             info = next(field.type for field in info.fields if field.encode_name == step)
+        if isinstance(info, msgspec.inspect.Metadata):
+            info = info.type
         if isinstance(info, msgspec.inspect.UnionType):
             info = next(t for t in info.types if not isinstance(t, msgspec.inspect.NoneType))
-    return [field.encode_name for field in info.fields] if hasattr(info, "fields") else []
+    return info
+
+
+def _fields_at(kind: Any, path: str) -> list[str]:
+    """Returns the field names of the struct at `path`, none when there is another type."""
+    return [field.encode_name for field in getattr(_type_at(kind, path), "fields", ())]
+
+
+def _choices_at(kind: Any, path: str) -> tuple[Any, ...]:
+    """Returns the valid values of the Literal at `path`, none when there is another type."""
+    return getattr(_type_at(kind, path), "values", ())

@@ -5,6 +5,7 @@
 
 import datetime
 import importlib.metadata
+import math
 import os
 import platform
 import shlex
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+
+from rehearsal.errors import RehearsalError
 
 PACKAGES = ("numpy", "torch", "transformers", "mujoco", "onnxruntime", "pyzmq")
 
@@ -85,12 +88,22 @@ def provenance() -> dict[str, Any]:
 def write_result(
     path: Path, *, figures: dict[str, float], seeds: dict[str, Any], seconds: float, note: str = ""
 ) -> Result:
-    """Writes one result file and returns what it holds."""
+    """Writes one result file whole and returns what it holds; a figure that is no finite number is a bug."""
+    if bad := [name for name, figure in figures.items() if not math.isfinite(figure)]:
+        raise ValueError(f"figures that are not finite: {', '.join(bad)}")
     result = Result(**provenance(), seeds=seeds, seconds=round(seconds, 1), figures=figures, note=note)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")
+    partial = path.with_suffix(".partial")
+    partial.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")
+    partial.replace(path)
     return result
 
 
 def read_result(path: Path) -> Result:
-    return msgspec.json.decode(path.read_bytes(), type=Result)
+    """Raises RehearsalError when the file is absent or not a result file."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Result)
+    except FileNotFoundError:
+        raise RehearsalError(f"no result file {path}") from None
+    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+        raise RehearsalError(f"{path} is not a result file: {error}") from None

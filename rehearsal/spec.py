@@ -26,6 +26,10 @@ class ActionSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         lengths = {len(self.names), len(self.units), len(self.lower), len(self.upper)}
         if len(lengths) != 1:
             raise ValueError("names, units, lower and upper need one entry an action dimension")
+        if any(not low < high for low, high in zip(self.lower, self.upper)):
+            raise ValueError("lower must be below upper in every dimension")
+        if not self.rate_hz > 0:
+            raise ValueError(f"rate_hz must be positive, got {self.rate_hz}")
 
     @property
     def dim(self) -> int:

@@ -30,7 +30,18 @@ class InputTransform(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     text_buckets: int
     text_length: int
 
-    def images(self, images: "ObservationBatch") -> np.ndarray:
+    def __post_init__(self) -> None:
+        if len(self.state_mean) != len(self.state_std):
+            raise ValueError("state_mean and state_std need one entry a state value")
+        if any(not std > 0 for std in self.state_std):
+            raise ValueError("state_std must be positive: give a state value that never changes a floor")
+        if self.text_buckets < 2 or self.text_length < 1 or self.side_px < 1:
+            raise ValueError(
+                f"side_px {self.side_px}, text_buckets {self.text_buckets} and text_length {self.text_length} "
+                "must be at least 1, 2 and 1"
+            )
+
+    def images(self, images: ObservationBatch) -> np.ndarray:
         """Returns uint8 (N, cameras, side, side, 3)."""
         missing = [name for name in self.cameras if name not in images.images]
         if missing:

@@ -1,0 +1,81 @@
+"""Cell files are read whole; what no workplace can be is refused with the key's name."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rehearsal.cell import Cell, read_cell
+from rehearsal.config import convert
+from rehearsal.errors import RehearsalError
+
+CELLS = Path(__file__).parents[2] / "launch" / "cells"
+
+
+def changed(path: str, value: Any) -> Cell:
+    """Returns the single-arm cell with one value changed; path: keys and indices, dotted."""
+    data: Any = tomllib.loads((CELLS / "single_piper.toml").read_text())
+    *parents, last = (int(step) if step.isdigit() else step for step in path.split("."))
+    place = data
+    for step in parents:
+        place = place[step]
+    place[last] = value
+    return convert(data, Cell, source="cell.toml")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("arms.0.actuators.delay_ms", 20, r"unknown key 'arms\[0\]\.actuators\.delay_ms'; did you mean 'delay_s'"),
+        ("arms.0.model", "panda", r"unknown arms\[0\]\.model 'panda'; valid: piper"),
+        ("arms.0.actuators.delay_s", 20, r"arms\[0\]\.actuators\.delay_s = 20: Expected `float` <= 1"),
+        ("arms.0.base_position_m", [300, 0, 0], r"arms\[0\]\.base_position_m\[0\] = 300: Expected `float` <= 5"),
+        ("arms.0.limits.joint_upper_rad", [150] * 6, r"joint_upper_rad\[0\] = 150: Expected `float` <= 6\.3"),
+        ("arms.0.limits.joint_upper_rad", [-3.0] * 6, r"arms\[0\]\.limits: a lower limit must be below its upper"),
+        ("arms.0.home_joint_rad", [0, -1, 0, 0, 0, 0], r"home_joint_rad of joint 2 is -1\.0; its limits are 0\.0 to"),
+        ("arms.0.home_gripper_opening_m", 0.1, r"home_gripper_opening_m is 0\.1; its limits are 0\.0 to 0\.07"),
+        ("cameras.0.mount", "left", "camera head: unknown mount 'left'; valid: world, arm"),
+        ("cameras.1.name", "head", "two cameras have the same name: head, head"),
+        ("cameras.0.principal_px", [700, 240], r"cameras\[0\]: camera head: principal_px .* outside its picture"),
+        ("cameras.0.look_at_m", [0.86, 0.0, 0.52], "position_m and look_at_m are the same point"),
+        ("randomisation.friction_fraction", 20, r"randomisation\.friction_fraction = 20: Expected `float` <= 1"),
+        ("randomisation.object_position_m", [-0.1, 0.1], r"object_position_m\[0\] = -0\.1: Expected `float` >= 0"),
+        ("control_rate_hz", 0, r"control_rate_hz = 0: Expected `float` >= 1"),
+        ("tasks", [], r"tasks = \[\]: Expected `array` of length >= 1"),
+    ],
+)
+def test_impossible_cells_are_refused(path: str, value: Any, message: str) -> None:
+    with pytest.raises(RehearsalError, match=message):
+        changed(path, value)
+
+
+def test_action_spec_follows_the_arms() -> None:
+    cell = read_cell(CELLS / "dual_piper.toml")
+    spec = cell.action_spec()
+    assert spec.dim == 14
+    assert spec.names[0] == f"{cell.arms[0].name}_joint1" and spec.names[13] == f"{cell.arms[1].name}_gripper"
+    assert spec.units == (("rad",) * 6 + ("m",)) * 2
+    assert spec.lower[7:13] == cell.arms[1].limits.joint_lower_rad
+    assert (spec.lower[13], spec.upper[13]) == cell.arms[1].limits.gripper_opening_m
+    assert spec.rate_hz == cell.control_rate_hz == pytest.approx(1 / cell.control_period_s)
+    home = np.array([*cell.arms[0].home_joint_rad, cell.arms[0].home_gripper_opening_m])
+    np.testing.assert_allclose(spec.clip(np.tile(home, 2))[:7], home, rtol=1e-6)
+
+
+def test_unknown_names_list_the_valid_ones() -> None:
+    cell = read_cell(CELLS / "single_piper.toml")
+    assert cell.check_task("click_bell") == "click_bell"
+    with pytest.raises(RehearsalError, match="unknown task for cell single_piper: 'ring'; valid: click_bell, "):
+        cell.check_task("ring")
+    assert cell.camera("wrist").mount == "arm"
+    with pytest.raises(RehearsalError, match="unknown camera 'tail'; valid: head, wrist"):
+        cell.camera("tail")
+
+
+def test_a_cell_is_a_toml_file() -> None:
+    with pytest.raises(RehearsalError, match="a cell is a TOML file"):
+        read_cell(CELLS / "single_piper.json")
+    with pytest.raises(RehearsalError, match=r"no such file.*dual_piper\.toml, single_piper\.toml"):
+        read_cell(CELLS / "tripel_piper.toml")
