@@ -1,0 +1,1 @@
+"""Reinforcement from success alone: rollouts, groups, advantages, losses, GRPO."""
