@@ -6,7 +6,7 @@ and printed. Every number in it is derived from the log.
 
 import base64
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from html import escape
 from pathlib import Path
 from statistics import median
@@ -162,27 +162,26 @@ def _voids(trials: Trials) -> str:
     if not trials.voids:
         return ""
     rows = "".join(
-        f'<tr><td class="number">{void.index + 1}</td><td class="number">{void.scenario.seed}</td>'
+        f"<tr><td>{void.index + 1}</td><td>{void.scenario.seed}</td>"
         f"<td>{escape(void.date)}</td><td>{escape(void.reason)}</td></tr>"
         for void in trials.voids
     )
     return (
         f'<h2>Voids ({len(trials.voids)})</h2>\n<p class="soft">Attempts that a fault of the cell ended. They are '
-        'neither successes nor failures; the trial was run again.</p>\n<table><thead><tr><th class="number">Trial</th>'
-        f'<th class="number">Seed</th><th>Date</th><th>Reason</th></tr></thead><tbody>{rows}</tbody></table>'
+        'neither successes nor failures; the trial was run again.</p>\n<table><thead><tr><th>Trial</th>'
+        f'<th>Seed</th><th>Date</th><th>Reason</th></tr></thead><tbody>{rows}</tbody></table>'
     )
 
 
 def _record(trials: Trials) -> str:
     header = trials.header
     provenance, plan = header.provenance, header.plan
-    machine = provenance.get("machine", {})
     rows = [
         ("Command", f"<code>{escape(str(provenance.get('command', '')))}</code>"),
         ("Software", f"commit <code>{escape(str(provenance.get('commit', '')))}</code>"),
         ("Versions", _pairs(provenance.get("versions", {}).items())),
         ("Begun", escape(str(provenance.get("date", "")))),
-        ("Machine", _pairs(machine.items())),
+        ("Machine", _machine(provenance.get("machine", {}))),
         ("Bundle", escape(plan.bundle)),
         ("Model SHA-256", f"<code>{escape(plan.model_checksum)}</code>"),
         ("Cell", escape(plan.cell)),
@@ -199,6 +198,11 @@ def _record(trials: Trials) -> str:
 
 def _pairs(items: Iterable[tuple[str, object]]) -> str:
     return escape(", ".join(f"{name.replace('_', ' ')} {value}" for name, value in items))
+
+
+def _machine(machine: Mapping[str, object]) -> str:
+    processor, cores, memory, gpu = (machine.get(key, "?") for key in ("processor", "cores", "memory_gib", "gpu"))
+    return escape(f"{processor}, {cores} cores, {memory} GiB, GPU: {gpu}")
 
 
 def _outcome(trial: TrialRecord) -> str:
