@@ -9,7 +9,7 @@ EXTRAS="train,serve,robot,dev"
 TORCH_WITHOUT_GPU="torch==2.13.0"
 # Shared library -> Debian/Ubuntu package: MuJoCo draws through EGL (Mesa, in software, where there is no GPU);
 # OpenCV needs glib, the RealSense driver libusb.
-LIBRARIES=(libEGL.so.1:libegl1 libEGL_mesa.so.0:libegl-mesa0 libGL.so.1:libgl1 libOSMesa.so.8:libosmesa6
+LIBRARIES=(libEGL.so.1:libegl1 libEGL_mesa.so.0:libegl-mesa0 libGL.so.1:libgl1
   libgthread-2.0.so.0:libglib2.0-0 libusb-1.0.so.0:libusb-1.0-0)
 
 fail() { echo "error: $*" >&2; exit 1; }
@@ -46,6 +46,8 @@ check_system() {
   elif [ -n "$python" ] && ! "$python" -c 'import ensurepip' 2>/dev/null; then
     missing+=("$python-venv")  # Debian packs venv apart
   fi
+  # Mesa's drivers are no library that ldconfig lists.
+  [[ "${missing[*]-}" != *libegl* ]] || missing+=(libgl1-mesa-dri)
   [ ${#missing[@]} = 0 ] || install_system_packages "${missing[@]}"
 }
 

@@ -3,7 +3,7 @@
 # runs the tests that take minutes and ./launch/test.sh tests/deploy those of one room.
 source "$(dirname "${BASH_SOURCE[0]}")/bootstrap.sh"
 
-# One software-rendering thread a context: the simulator brings its own threads.
+# EGL draws in software too; one rendering thread a context, because the simulator brings its own threads.
 export MUJOCO_GL="${MUJOCO_GL:-egl}" LP_NUM_THREADS="${LP_NUM_THREADS:-1}" TOKENIZERS_PARALLELISM=false
 
 echo "== ruff" && ruff check .
