@@ -99,7 +99,7 @@ def _cup_placed(s: SceneState) -> bool:
 
 def _bowls_stacked(s: SceneState) -> bool:
     upper, lower = s.position["bowl"], s.position["target_bowl"]
-    nested = np.hypot(*(upper[:2] - lower[:2])) < 0.012 and 0.008 < upper[2] - lower[2] < 0.024
+    nested = np.hypot(*(upper[:2] - lower[:2])) < 0.02 and 0.008 < upper[2] - lower[2] < 0.027
     upright = s.up["bowl"][2] > 0.95 and s.up["target_bowl"][2] > 0.95
     return bool(nested and upright and s.speed["bowl"] < 0.05 and _released(s, "bowl", 0.0))
 
@@ -171,7 +171,7 @@ TASKS: dict[str, Task] = {
         ),
         Task(
             name="stack_bowls",
-            criterion="the orange bowl stands in the blue one, middles within 12 mm, and the gripper has let go",
+            criterion="the orange bowl stands in the blue one, middles within 2 cm, and the gripper has let go",
             instructions=(
                 "stack the bowls",
                 "put the orange bowl into the blue bowl",
