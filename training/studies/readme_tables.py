@@ -1,0 +1,137 @@
+"""The README's tables and plots, made from `results/*.json` and from nothing else.
+
+The README holds a pair of marks for each result that it shows; all that is between them is written here:
+
+    <!-- results:twin_tasks -->
+    <!-- /results -->
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from rehearsal.errors import RehearsalError, unknown_choice
+from rehearsal.results import Result, read_result
+from training.studies.learning_curve_plot import is_current, write_plot
+
+STAGES = {"expert": "scripted expert", "sft": "SFT", "grpo": "SFT + GRPO"}
+PICTURES = Path("docs/pictures")
+_SECTION = re.compile(r"(<!-- results:(\w+) -->\n)(.*?)(<!-- /results -->)", re.DOTALL)
+
+
+def success_cell(figures: Mapping[str, float], name: str) -> str:
+    """Returns `80.0 [67.0, 88.8]` in per cent, or a dash when the figure is not there."""
+    if name not in figures:
+        return "–"
+    rate = f"{100 * figures[name]:.1f}"
+    if f"{name}.low" not in figures:
+        return rate
+    return f"{rate} [{100 * figures[f'{name}.low']:.1f}, {100 * figures[f'{name}.high']:.1f}]"
+
+
+def twin_tasks(result: Result) -> str:
+    """Returns a row for each task and a column for each stage."""
+    figures = result.figures
+    tasks = sorted({name.partition(".")[0] for name in figures})
+    rows = [["task", *STAGES.values()]]
+    rows += [[task, *(success_cell(figures, f"{task}.{stage}") for stage in STAGES)] for task in tasks]
+    counts = sorted({int(value) for name, value in figures.items() if name.endswith(".n")})
+    trials = f"; {counts[0]} scenarios each" if len(counts) == 1 else ""
+    if len(counts) > 1:
+        trials = f"; {counts[0]} to {counts[-1]} scenarios each"
+    return _table(rows) + f"\nSuccess on held-out scenarios in %, greedy, with 95 % interval{trials}."
+
+
+def twin_throughput(result: Result) -> str:
+    """Returns a row for each number of worlds, and the shares of a rollout's time."""
+    figures, prefix = result.figures, "control_steps_per_s.worlds_"
+    worlds = sorted(int(name.removeprefix(prefix)) for name in figures if name.startswith(prefix))
+    rows = [["worlds", "control steps a second"]]
+    rows += [[str(count), f"{figures[f'{prefix}{count}']:,.0f}"] for count in worlds]
+    shares = [
+        f"{part} {100 * figures[f'share_{part}']:.0f} %"
+        for part in ("rendering", "physics", "policy")
+        if f"share_{part}" in figures
+    ]
+    return _table(rows) + (f"\nTime of a GRPO rollout: {', '.join(shares)}." if shares else "")
+
+
+def twin_learning_curves(_: Result) -> str:
+    return f"![Success against reinforcement steps]({PICTURES}/twin_learning_curves.svg)\n"
+
+
+SECTIONS: dict[str, Callable[[Result], str]] = {
+    "twin_tasks": twin_tasks,
+    "twin_throughput": twin_throughput,
+    "twin_learning_curves": twin_learning_curves,
+}
+PLOTS = ("twin_learning_curves",)
+
+
+def provenance_line(name: str, result: Result) -> str:
+    """Returns where the figures come from, and the note on what bounds them."""
+    machine = result.machine
+    hardware = f"{machine['cores']} cores of {machine['processor']}"
+    if machine.get("gpu", "none") != "none":
+        hardware += f", {machine['gpu']}"
+    line = f"[`results/{name}.json`](results/{name}.json), {result.date[:10]}, {hardware}: `{result.command}`."
+    return f"{line} {result.note}".rstrip()
+
+
+def rendered(readme: str, results: Path) -> str:
+    """Returns the README with every marked part made anew from the result files.
+
+    Raises RehearsalError for a part that no table is made for, and for a result file that is missing.
+    """
+
+    def section(match: re.Match[str]) -> str:
+        name = match.group(2)
+        if name not in SECTIONS:
+            raise unknown_choice("result in the README:", name, SECTIONS)
+        result = read_result(results / f"{name}.json")
+        return f"{match.group(1)}\n{SECTIONS[name](result)}\n\n{provenance_line(name, result)}\n{match.group(4)}"
+
+    return _SECTION.sub(section, readme)
+
+
+def stale_parts(root: Path) -> list[str]:
+    """Returns what of the README and its plots is not what the result files in `root` say."""
+    readme = (root / "README.md").read_text(encoding="utf-8")
+    shown = {match.group(2) for match in _SECTION.finditer(readme)}
+    there = {path.stem for path in (root / "results").glob("*.json")}
+    stale = [f"results/{name}.json is not shown in README.md" for name in sorted((there & set(SECTIONS)) - shown)]
+    if rendered(readme, root / "results") != readme:
+        stale.append("README.md differs from the result files")
+    for name in sorted(there & set(PLOTS)):
+        if not is_current(root / PICTURES / f"{name}.svg", read_result(root / "results" / f"{name}.json")):
+            stale.append(f"{PICTURES}/{name}.svg differs from its result file")
+    return stale
+
+
+def update(root: Path) -> list[Path]:
+    """Writes README.md and the plots; returns the files that changed."""
+    readme = root / "README.md"
+    before = readme.read_text(encoding="utf-8")
+    after = rendered(before, root / "results")
+    changed = []
+    if after != before:
+        readme.write_text(after, encoding="utf-8")
+        changed.append(readme)
+    for name in PLOTS:
+        source, picture = root / "results" / f"{name}.json", root / PICTURES / f"{name}.svg"
+        if source.is_file() and not is_current(picture, result := read_result(source)):
+            write_plot(picture, result)
+            changed.append(picture)
+    return changed
+
+
+def refuse_stale(root: Path) -> None:
+    """Raises RehearsalError when README or plots are not current."""
+    if stale := stale_parts(root):
+        raise RehearsalError(f"{'; '.join(stale)}; run python training/update_readme.py")
+
+
+def _table(rows: list[list[str]]) -> str:
+    head, *body = rows
+    alignment = ["---", *["---:"] * (len(head) - 1)]
+    return "".join(f"| {' | '.join(row)} |\n" for row in (head, alignment, *body))
