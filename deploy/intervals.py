@@ -6,8 +6,6 @@ Wilson (1927) is the figure to print: its coverage is near 95 % on average. Clop
 
 from typing import NamedTuple
 
-from scipy.stats import binomtest
-
 from rehearsal.errors import RehearsalError
 
 
@@ -33,6 +31,9 @@ def _interval(successes: int, trials: int, confidence: float, method: str) -> In
         raise RehearsalError(f"{successes} successes in {trials} trials are impossible")
     if trials == 0:
         return Interval(0.0, 1.0)
+    # Here, because it takes a second to import: a command that refuses its input should not wait for it.
+    from scipy.stats import binomtest
+
     found = binomtest(successes, trials).proportion_ci(confidence_level=confidence, method=method)
     return Interval(float(found.low), float(found.high))
 

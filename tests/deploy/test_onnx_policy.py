@@ -106,6 +106,14 @@ def test_actions_stay_within_the_spec(tmp_path: Path, bundle_maker: MakeBundle, 
     assert at_bound.sum() > 28  # most of the 56 values lie far outside before clipping
 
 
+def test_logits_that_are_not_finite_never_become_actions(bundle: Path) -> None:
+    good = look(6)
+    state = np.full(7, np.inf, np.float32)
+    wild = Observation(images=good.images, state=state, instruction="", captured_at=0.0)
+    with pytest.raises(RehearsalError, match="logits are not finite"):
+        OnnxPolicy(bundle).infer([good, wild])
+
+
 def test_the_description_says_what_is_served(bundle: Path, single_piper: Cell) -> None:
     description = OnnxPolicy(bundle).description
     assert description.action_spec == single_piper.action_spec()

@@ -3,6 +3,7 @@
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -106,6 +107,17 @@ def test_bad_messages_are_answered_and_the_server_goes_on(server: Any, single_pi
         assert served.arrays["actions"].shape == (8, 7)
 
 
+def test_a_client_that_comes_back_with_another_spec_is_no_longer_served(server: Any, single_piper: Cell) -> None:
+    spec = single_piper.action_spec()
+    other = msgspec.structs.replace(spec, rate_hz=50.0)
+    with raw_socket(server.address) as opened:
+        assert isinstance(ask(opened, wire.encode(wire.Hello(request=1, action_spec=spec))).header, wire.Welcome)
+        refusal = ask(opened, wire.encode(wire.Hello(request=2, action_spec=other))).header
+        assert isinstance(refusal, wire.Refusal) and refusal.differences == ("rate_hz: 50.0 against 25.0",)
+        answer = ask(opened, wire.encode_observation(3, look(1), ("head", "wrist"))).header
+        assert isinstance(answer, wire.Fault) and answer.greet
+
+
 def test_a_client_that_only_asks_what_is_served_is_not_admitted(server: Any) -> None:
     with PolicyClient(server.address) as client:
         assert client.description.task == "click_bell"
@@ -202,10 +214,12 @@ class CountingPolicy:
 
 
 @contextmanager
-def served_here(policy: CountingPolicy, bundle: Path, max_batch: int = 64) -> Iterator[str]:
+def served_here(
+    policy: CountingPolicy, bundle: Path, max_batch: int = 64, stop: threading.Event | None = None
+) -> Iterator[str]:
     """A server in a thread, so that a test can look into its policy."""
     server = PolicyServer(policy, OnnxPolicy(bundle).description, "tcp://127.0.0.1:*", max_batch=max_batch)
-    stop = threading.Event()
+    stop = stop or threading.Event()
     thread = threading.Thread(target=server.serve, args=(stop,))
     thread.start()
     try:
@@ -238,6 +252,21 @@ def test_what_waits_in_the_queue_is_answered_in_one_run(
     assert [answer.captured_at for answer in answers if isinstance(answer, wire.Chunk)] == list(range(1, 9))
     assert policy.runs[0] == 1 and sum(policy.runs) == 8
     assert max(policy.runs) <= 4 and len(policy.runs) < 8
+
+
+def test_what_waits_when_the_server_is_told_to_stop_is_still_answered(bundle: Path, single_piper: Cell) -> None:
+    policy, stop = CountingPolicy(), threading.Event()
+    with served_here(policy, bundle, stop=stop) as address, raw_socket(address) as opened:
+        hello = wire.encode(wire.Hello(request=0, action_spec=single_piper.action_spec()))
+        assert isinstance(ask(opened, hello).header, wire.Welcome)
+        opened.send_multipart(wire.encode_observation(1, look(1), ("head", "wrist")))
+        assert policy.entered.wait(20)
+        opened.send_multipart(wire.encode_observation(2, look(2), ("head", "wrist")))
+        time.sleep(0.5)  # until it lies in the queue of the server, which is busy and cannot tell
+        stop.set()
+        policy.gate.set()
+        answers = [wire.decode(opened.recv_multipart()).header for _ in range(2)]
+    assert [answer.request for answer in answers] == [1, 2]
 
 
 def test_a_model_that_fails_answers_with_the_reason_and_the_server_goes_on(

@@ -130,8 +130,7 @@ def test_plans_name_their_differences() -> None:
 
 
 def test_a_half_written_record_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write(tmp_path, HEADER, trial(0))
-    whole, real, left = path.read_bytes(), os.write, 100
+    path, real, left = tmp_path / LOG_NAME, os.write, 100
 
     def full(file: int, data: bytes) -> int:
         """A disk with `left` bytes free."""
@@ -143,6 +142,9 @@ def test_a_half_written_record_is_taken_back(tmp_path: Path, monkeypatch: pytest
         return count
 
     with TrialLog(tmp_path) as log:
+        log.append(HEADER)
+        log.append(trial(0))
+        whole = path.read_bytes()
         monkeypatch.setattr(os, "write", full)
         with pytest.raises(RehearsalError, match="No space left on device; finished trials are kept") as caught:
             log.append(trial(1))
