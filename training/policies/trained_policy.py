@@ -20,6 +20,8 @@ from training.policies.compact import CompactPolicy
 from training.policies.token_distribution import Decoding, decode
 
 RECORD = "policy.json"
+RUN_POLICY = "policy"
+"""Name of the policy's folder within a run's folder."""
 
 
 class PolicyRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -61,7 +63,9 @@ class TrainedPolicy:
 
 
 def load_policy(folder: Path) -> TrainedPolicy:
-    """Reads a folder that `save` wrote; raises RehearsalError when it is none."""
+    """Reads a folder that `save` wrote, or the policy of a run's folder; raises RehearsalError when it is neither."""
+    if not (folder / RECORD).is_file() and (folder / RUN_POLICY / RECORD).is_file():
+        folder = folder / RUN_POLICY
     path = folder / RECORD
     if not path.is_file():
         raise RehearsalError(f"no trained policy in {folder}: {RECORD} is missing; make one: python training/sft.py")

@@ -55,9 +55,13 @@ def sample_trajectories(
     temperature: float,
     random_key: Sequence[int],
     policy_step: int = 0,
+    keep_inputs: bool = True,
     times: PartTimes | None = None,
 ) -> Trajectories:
-    """Returns one sampled trajectory a scenario, in order; the same `random_key` gives the same tokens."""
+    """Returns one sampled trajectory a scenario, in order; the same `random_key` gives the same tokens.
+
+    keep_inputs: off, the trajectories hold no pictures: for evaluation.
+    """
     times = times or PartTimes()
     codec = policy.record.codec
     chunks = -(-simulator.horizon_steps // codec.chunk_steps)
@@ -65,8 +69,11 @@ def sample_trajectories(
     parts = []
     for start in range(0, len(scenarios), simulator.max_worlds):
         part = slice(start, start + simulator.max_worlds)
-        parts.append(_sample_round(simulator, policy, scenarios[part], temperature, uniform[part], policy_step, times))
-    return concatenate(parts)
+        drawn = _sample_round(simulator, policy, scenarios[part], temperature, uniform[part], keep_inputs, times)
+        parts.append(drawn)
+    whole = concatenate(parts)
+    whole.policy_step[:] = policy_step
+    return whole
 
 
 def _sample_round(
@@ -75,7 +82,7 @@ def _sample_round(
     scenarios: Sequence[Scenario],
     temperature: float,
     uniform: np.ndarray,
-    policy_step: int,
+    keep_inputs: bool,
     times: PartTimes,
 ) -> Trajectories:
     """uniform: (N, chunks, K, A), one number a token."""
@@ -97,7 +104,7 @@ def _sample_round(
             actions = policy.actions(tokens, seen.state)
         with times.part("physics"):
             simulator.step(worlds.tolist(), actions)
-        frames.append(inputs)
+        frames.append(inputs if keep_inputs else {})
         records.append((tokens, log_probs.cpu().numpy(), worlds, np.full(len(worlds), chunk)))
     tokens, log_probs_all, trajectory, chunk_number = (np.concatenate(column) for column in zip(*records, strict=True))
     outcomes = simulator.outcomes()
@@ -110,7 +117,7 @@ def _sample_round(
         seed=np.array([scenario.seed for scenario in scenarios]),
         success=outcomes.success.copy(),
         steps=outcomes.steps.astype(np.int64),
-        policy_step=np.full(len(scenarios), policy_step),
+        policy_step=np.zeros(len(scenarios), dtype=np.int64),
     )
 
 

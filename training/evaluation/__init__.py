@@ -1,0 +1,1 @@
+"""How good a policy is: greedy and sampled success, and pass@k before reinforcement."""

@@ -1,0 +1,1 @@
+"""From a trained policy to the bundle that a robot PC serves."""

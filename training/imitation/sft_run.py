@@ -1,0 +1,158 @@
+"""One run of supervised fine-tuning, from a dataset on disk to a policy in the run's folder."""
+
+import logging
+import os
+from pathlib import Path
+
+import msgspec
+import torch
+
+from rehearsal.cell import Cell, read_cell
+from rehearsal.simulation import VectorSimulator, scenarios
+from training.evaluation.success_rate import evaluate_greedy
+from training.imitation.demonstration_set import DemonstrationSet, fit_codec, fit_transform
+from training.imitation.load_demonstrations import load_demonstrations
+from training.imitation.sft import SFTConfig, SupervisedLearner
+from training.policies.compact import CompactPolicy, CompactPolicyConfig, Head
+from training.policies.token_distribution import Decoding
+from training.policies.trained_policy import PolicyRecord, TrainedPolicy
+from training.run_folder import RunFolder
+from training.simulators.factory import make_simulator
+from training.training_loop import LoopOptions, train
+
+log = logging.getLogger(__name__)
+
+
+class CompactOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Size and inputs of the compact policy."""
+
+    cameras: tuple[str, ...] = ("head",)
+    """Cameras of the cell that it looks through."""
+    side_px: int = 96
+    """Side of its square pictures, a multiple of 16."""
+    chunk_steps: int = 8
+    """Control steps a decision."""
+    knots: int = 2
+    """Points of a chunk that have tokens; the steps between are linear."""
+    bins: int = 256
+    """Bins of a token."""
+    codec_margin: float = 0.1
+    """Share of the demonstrated range that the bins span beyond it, on both sides."""
+    head: Head = "ordinal"
+    """ordinal: a Gaussian over the bins; categorical: a logit for each bin."""
+    std_floor_bins: float = 0.7
+    """Smallest standard deviation of the ordinal head, in bins."""
+    width: int = 128
+    layers: int = 2
+    heads: int = 4
+    camera_tokens: int = 4
+    keypoints: int = 32
+    text_buckets: int = 512
+    text_length: int = 16
+
+
+class SFTRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Options of `python training/sft.py`."""
+
+    out: Path = Path("runs/sft")
+    """The run's folder."""
+    demonstrations: Path = Path("runs/demonstrations")
+    """Folder of the LeRobot dataset."""
+    episodes: int | None = None
+    """Use the first so many demonstrations; all of them by default."""
+    stride_steps: int = 8
+    """Control steps between the decision points taken from a demonstration."""
+    cell: Path = Path("launch/cells/single_piper.toml")
+    task: str = "click_bell"
+    policy: CompactOptions = CompactOptions()
+    training: SFTConfig = SFTConfig()
+    loop: LoopOptions = LoopOptions(evaluate_every=0, checkpoint_every=200, keep_best=False)
+    decoding: Decoding = "argmax"
+    """How greedy evaluation picks a token."""
+    max_worlds: int = 64
+    """Worlds that the evaluation simulates at once."""
+    threads: int = 0
+    """Threads of the policy and of the simulator; 0: one a core."""
+
+
+def run_sft(config: SFTRun) -> None:
+    """Trains, or goes on from the last checkpoint; ends with the policy in `out`/policy."""
+    threads = config.threads or len(os.sched_getaffinity(0))
+    torch.set_num_threads(threads)
+    cell, options = read_cell(config.cell), config.policy
+    cell.check_task(config.task)
+    with RunFolder(config.out, config) as run:
+        demonstrations = load_demonstrations(
+            config.demonstrations,
+            cameras=options.cameras,
+            side_px=options.side_px,
+            chunk_steps=options.chunk_steps,
+            stride_steps=config.stride_steps,
+            episodes=config.episodes,
+        )
+        log.info("%d decision points of %d demonstrations", len(demonstrations), demonstrations.episode[-1] + 1)
+        policy = new_policy(demonstrations, cell, config.task, options, config.training.seed)
+        learner = SupervisedLearner(policy, demonstrations, config.training)
+        simulator = make_simulator(
+            cell,
+            config.task,
+            cameras=options.cameras,
+            side_px=options.side_px,
+            max_worlds=config.max_worlds,
+            threads=threads,
+        )
+        try:
+            best = train(
+                learner,
+                run,
+                steps=config.training.steps,
+                options=config.loop,
+                evaluate=lambda: learner.validate() | greedy_success(simulator, policy, config.loop, config.decoding),
+                score="greedy_success",
+            )
+        finally:
+            simulator.close()
+    log.info("greedy success on validation scenarios %.3f; policy in %s", best, config.out / "policy")
+
+
+def new_policy(
+    demonstrations: DemonstrationSet, cell: Cell, task: str, options: CompactOptions, seed: int
+) -> TrainedPolicy:
+    """Returns an untrained policy whose transform and codec are fitted to the demonstrations."""
+    spec = cell.action_spec()
+    transform = fit_transform(
+        demonstrations,
+        options.cameras,
+        options.side_px,
+        text_buckets=options.text_buckets,
+        text_length=options.text_length,
+    )
+    codec = fit_codec(
+        demonstrations, spec, knots=options.knots, bins=options.bins, margin=options.codec_margin
+    )
+    model = CompactPolicyConfig(
+        cameras=len(options.cameras),
+        side_px=options.side_px,
+        state_dim=spec.dim,
+        text_buckets=options.text_buckets,
+        knots=options.knots,
+        action_dim=spec.dim,
+        bins=options.bins,
+        width=options.width,
+        layers=options.layers,
+        heads=options.heads,
+        camera_tokens=options.camera_tokens,
+        keypoints=options.keypoints,
+        head=options.head,
+        std_floor_bins=options.std_floor_bins,
+    )
+    record = PolicyRecord(cell=cell.name, task=task, action_spec=spec, transform=transform, codec=codec)
+    return TrainedPolicy(CompactPolicy.new(model, seed), record)
+
+
+def greedy_success(
+    simulator: VectorSimulator, policy: TrainedPolicy, options: LoopOptions, decoding: Decoding
+) -> dict[str, float]:
+    """Returns greedy success on the first validation scenarios; `held_out` ones are for evaluate and trials alone."""
+    chosen = scenarios(policy.record.task, "validation", options.evaluate_scenarios)
+    return {"greedy_success": evaluate_greedy(simulator, policy, chosen, decoding).rate}
