@@ -15,14 +15,15 @@ BELL_TRAVEL_M = 0.008
 BOTTLE_NECK_M = 0.105
 BOTTLE_HEIGHT_M = 0.125
 CUP_HEIGHT_M = 0.085
-CUP_RADIUS_M = 0.022
+CUP_RADIUS_M = 0.020
 COASTER_RADIUS_M = 0.045
 BOWL_HEIGHT_M = 0.048
 BOWL_RIM_HEIGHT_M = 0.018
-BOWL_RIM_RADIUS_M = 0.050
+BOWL_RIM_RADIUS_M = 0.055
 BOWL_THICKNESS_M = 0.004
-BOWL_BASE_RADIUS_M = 0.026
-_BOWL_PLATES = 12
+BOWL_BASE_RADIUS_M = 0.024
+BOWL_RIM_PLATES = 16
+_CONE_PLATES = 10
 
 
 def add_bell(spec: mujoco.MjSpec, name: str) -> None:
@@ -63,8 +64,8 @@ def add_cup(spec: mujoco.MjSpec, name: str) -> None:
     """An empty cup (free); solid to the touch, hollow to the eye."""
     body = _free_body(spec, name)
     _cylinder(body, 0.0, CUP_HEIGHT_M, CUP_RADIUS_M, (0.20, 0.35, 0.75), mass=0.08)
-    _visual(_cylinder(body, CUP_HEIGHT_M - 0.002, CUP_HEIGHT_M + 0.0005, 0.019, (0.03, 0.05, 0.12)))
-    _visual(_cylinder(body, CUP_HEIGHT_M - 0.010, CUP_HEIGHT_M - 0.004, 0.0226, (0.92, 0.92, 0.92)))
+    _visual(_cylinder(body, CUP_HEIGHT_M - 0.002, CUP_HEIGHT_M + 0.0005, 0.017, (0.03, 0.05, 0.12)))
+    _visual(_cylinder(body, CUP_HEIGHT_M - 0.010, CUP_HEIGHT_M - 0.004, 0.0206, (0.92, 0.92, 0.92)))
 
 
 def add_coaster(spec: mujoco.MjSpec, name: str) -> None:
@@ -82,21 +83,25 @@ def add_bowl(spec: mujoco.MjSpec, name: str, rgb: tuple[float, float, float]) ->
     body = _free_body(spec, name)
     _cylinder(body, 0.0, 0.004, BOWL_BASE_RADIUS_M, rgb, mass=0.02)
     collar = BOWL_HEIGHT_M - BOWL_RIM_HEIGHT_M
-    _ring(body, (BOWL_BASE_RADIUS_M, 0.003), (BOWL_RIM_RADIUS_M - 0.008, collar), rgb)
-    _ring(body, (BOWL_RIM_RADIUS_M, collar), (BOWL_RIM_RADIUS_M, BOWL_HEIGHT_M), rgb)
+    _ring(body, _CONE_PLATES, (BOWL_BASE_RADIUS_M, 0.003), (BOWL_RIM_RADIUS_M - 0.010, collar), rgb)
+    _ring(body, BOWL_RIM_PLATES, (BOWL_RIM_RADIUS_M, collar), (BOWL_RIM_RADIUS_M, BOWL_HEIGHT_M), rgb)
 
 
 def _ring(
-    body: mujoco.MjsBody, lower: tuple[float, float], upper: tuple[float, float], rgb: tuple[float, float, float]
+    body: mujoco.MjsBody,
+    plates: int,
+    lower: tuple[float, float],
+    upper: tuple[float, float],
+    rgb: tuple[float, float, float],
 ) -> None:
-    """Adds a ring of plates from (radius, height) to (radius, height)."""
+    """Adds a ring of plates from (radius, height) to (radius, height); one plate's middle is at half a pitch."""
     slope = np.arctan2(upper[0] - lower[0], upper[1] - lower[1])
     length = np.hypot(upper[0] - lower[0], upper[1] - lower[1])
     radius, height = (lower[0] + upper[0]) / 2, (lower[1] + upper[1]) / 2
-    width = (max(lower[0], upper[0]) + BOWL_THICKNESS_M / 2) * np.tan(np.pi / _BOWL_PLATES)
-    for i in range(_BOWL_PLATES):
-        angle = 2 * np.pi * (i + 0.5) / _BOWL_PLATES
-        plate = body.add_geom(type=mujoco.mjtGeom.mjGEOM_BOX, group=OBJECT_GROUP, mass=0.04 / (2 * _BOWL_PLATES))
+    width = (max(lower[0], upper[0]) + BOWL_THICKNESS_M / 2) * np.tan(np.pi / plates)
+    for i in range(plates):
+        angle = 2 * np.pi * (i + 0.5) / plates
+        plate = body.add_geom(type=mujoco.mjtGeom.mjGEOM_BOX, group=OBJECT_GROUP, mass=0.02 / plates)
         plate.pos = (radius * np.cos(angle), radius * np.sin(angle), height)
         plate.quat = Rotation.from_euler("ZY", (angle, slope)).as_quat(scalar_first=True)
         plate.size = (BOWL_THICKNESS_M / 2, width, length / 2)

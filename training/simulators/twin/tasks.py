@@ -182,7 +182,7 @@ TASKS: dict[str, Task] = {
             free=("bowl", "target_bowl"),
             fixed=(),
             build=_build_bowls,
-            place=_place_pair("bowl", "target_bowl", gap_m=0.115, spread=0.25),
+            place=_place_pair("bowl", "target_bowl", gap_m=0.125, spread=0.25),
             succeeded=_bowls_stacked,
         ),
     )
