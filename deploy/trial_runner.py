@@ -106,10 +106,11 @@ def run(config: TrialsConfig) -> int:
 
 def find_cell(config: TrialsConfig, description: PolicyDescription) -> tuple[Cell, str]:
     """Returns the cell and the task asked for, else those that the server announces."""
-    cell = read_cell(config.cell or CELLS / f"{description.cell}.toml")
+    path = config.cell or CELLS / f"{description.cell}.toml"
+    cell = read_cell(path)
     if cell.name != description.cell:
         raise RehearsalError(
-            f"wrong cell: {config.cell} describes {cell.name}, the served bundle {description.bundle} was made for "
+            f"wrong cell: {path} describes {cell.name}, the served bundle {description.bundle} was made for "
             f"{description.cell}; serve a bundle for {cell.name}, or leave --cell out"
         )
     task = cell.check_task(config.task or description.task)

@@ -9,6 +9,7 @@ import numpy as np
 
 from rehearsal.cell import Cell
 from rehearsal.clock import Clock, ManualClock
+from rehearsal.errors import RehearsalError
 from rehearsal.messages import Observation
 from rehearsal.robot_cell import Judgement
 from rehearsal.simulation import Scenario, VectorSimulator
@@ -59,10 +60,13 @@ class TwinCell:
 def open_twin(cell: Cell, task: str, *, cameras: tuple[str, ...], side_px: int) -> TwinCell:
     """Returns the twin of `cell` with one world of `task`; pictures are side_px square.
 
-    Raises RehearsalError for a task or a camera that the cell does not have.
+    Raises RehearsalError for a task or a camera that the cell does not have, or when MuJoCo is not installed.
     """
     # One of the two named places where deploy reaches training; a robot PC never comes here.
-    from training.simulators.twin.simulator import TwinSimulator
+    try:
+        from training.simulators.twin.simulator import TwinSimulator
+    except ModuleNotFoundError as error:
+        raise RehearsalError(f"the twin needs {error.name}; install it: pip install -e '.[train]'") from None
 
     cell.check_task(task)
     for camera in cameras:

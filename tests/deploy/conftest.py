@@ -4,7 +4,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -230,19 +229,6 @@ def unit_spec() -> ActionSpec:
         upper=(1.0, 1.0),
         rate_hz=10.0,
     )
-
-
-@pytest.fixture(scope="session")
-def wait_for() -> Callable[..., None]:
-    """Waits until a condition holds; fails after a generous time, so that no test depends on speed."""
-
-    def wait(condition: Callable[[], object], what: str, timeout_s: float = 60.0) -> None:
-        deadline_s = time.monotonic() + timeout_s
-        while not condition():
-            assert time.monotonic() < deadline_s, f"waited {timeout_s} s for {what}"
-            time.sleep(0.02)
-
-    return wait
 
 
 @pytest.fixture(scope="session")

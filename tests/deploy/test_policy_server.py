@@ -232,9 +232,7 @@ def served_here(
         assert not thread.is_alive()
 
 
-def test_what_waits_in_the_queue_is_answered_in_one_run(
-    bundle: Path, single_piper: Cell, wait_for: Callable[..., None]
-) -> None:
+def test_what_waits_in_the_queue_is_answered_in_one_run(bundle: Path, single_piper: Cell) -> None:
     policy = CountingPolicy()
     with served_here(policy, bundle, max_batch=4) as address, raw_socket(address) as opened:
         hello = wire.encode(wire.Hello(request=0, action_spec=single_piper.action_spec()))

@@ -6,15 +6,19 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from deploy.onnx_policy import OnnxPolicy
+from deploy.policy_server import PolicyServer
 from deploy.trial_log import LOG_NAME, TrialRecord, read_trials
 from rehearsal.bundle import mark_latest
 from rehearsal.cell import Cell
+from rehearsal.messages import ActionChunk, Observation
 
 SCRIPT = "deploy/run_trials.py"
 
@@ -34,6 +38,41 @@ def outcomes(folder: Path) -> list[tuple[object, ...]]:
 def lines(folder: Path) -> int:
     path = folder / LOG_NAME
     return path.read_bytes().count(b'"record":"trial"') if path.exists() else 0
+
+
+class PausingPolicy:
+    """The bundle's policy, which stops answering after `calls` chunks: a run is met in the middle for sure."""
+
+    def __init__(self, bundle: Path, calls: int) -> None:
+        self.inner, self.left = OnnxPolicy(bundle), calls
+        self.paused, self.released = threading.Event(), threading.Event()
+
+    def infer(self, observations: Sequence[Observation]) -> list[ActionChunk]:
+        self.left -= 1
+        if self.left < 0:
+            self.paused.set()
+            self.released.wait()
+        return self.inner.infer(observations)
+
+    def reset(self) -> None: ...
+
+
+@pytest.fixture
+def pausing(bundle: Path, uninterrupted: Path) -> Iterator[tuple[PausingPolicy, str]]:
+    """A policy server that falls silent in the middle of the third trial, and its address."""
+    trials = read_trials(uninterrupted)
+    assert trials is not None
+    policy = PausingPolicy(bundle, sum(len(trial.inference_s) for trial in trials.trials[:2]) + 1)
+    server = PolicyServer(policy, policy.inner.description, "tcp://127.0.0.1:*")
+    stop = threading.Event()
+    thread = threading.Thread(target=server.serve, args=(stop,))
+    thread.start()
+    yield policy, server.address
+    policy.released.set()
+    stop.set()
+    thread.join(20)
+    server.close()
+    assert not thread.is_alive()
 
 
 @pytest.fixture
@@ -85,25 +124,24 @@ def test_trials_are_run_logged_and_reported(uninterrupted: Path, server: Any, ru
 def test_killed_in_the_middle_it_goes_on_and_gives_the_same_trials(
     tmp_path: Path,
     uninterrupted: Path,
+    pausing: tuple[PausingPolicy, str],
     server: Any,
     start_trials: Callable[..., Any],
     run_script: Callable[..., Any],
-    wait_for: Callable[..., None],
 ) -> None:
+    policy, address = pausing
     out = tmp_path / "killed"
-    words = ("--n", "8", "--server", server.address, "--out", out)
-    process = start_trials(*words)
-    wait_for(lambda: lines(out) >= 2, "two trials")
+    process = start_trials("--n", "8", "--server", address, "--out", out, "--timeout-s", "60")
+    assert policy.paused.wait(60)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     kept = (out / LOG_NAME).read_bytes()
-    done = lines(out)
-    assert 2 <= done < 8
+    assert lines(out) == 2
     with (out / LOG_NAME).open("ab") as file:  # as if the kill had come in the middle of a write
         file.write(b'{"record":"trial","index":')
-    run = run_script(SCRIPT, *words)
+    run = run_script(SCRIPT, "--n", "8", "--server", server.address, "--out", out)
     assert run.returncode == 0, run.stderr
-    assert f"going on: {done} of 8 trials are in" in run.stdout
+    assert "going on: 2 of 8 trials are in" in run.stdout
     assert (out / LOG_NAME).read_bytes().startswith(kept)
     assert outcomes(out) == outcomes(uninterrupted)
     resumed = read_trials(out)
@@ -113,50 +151,42 @@ def test_killed_in_the_middle_it_goes_on_and_gives_the_same_trials(
 def test_ctrl_c_keeps_finished_trials_and_writes_an_interim_report(
     tmp_path: Path,
     uninterrupted: Path,
+    pausing: tuple[PausingPolicy, str],
     server: Any,
     start_trials: Callable[..., Any],
     run_script: Callable[..., Any],
-    wait_for: Callable[..., None],
 ) -> None:
+    policy, address = pausing
     out = tmp_path / "interrupted"
-    words = ("--n", "8", "--server", server.address, "--out", out)
-    process = start_trials(*words)
-    wait_for(lambda: lines(out) >= 1, "a trial")
+    process = start_trials("--n", "8", "--server", address, "--out", out, "--timeout-s", "60")
+    assert policy.paused.wait(60)
     process.send_signal(signal.SIGINT)
     printed, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert errors == "interrupted; finished work is kept, run the same command again to go on\n"
-    done = lines(out)
-    assert 1 <= done < 8 and f"stopped: {done} of 8 trials are kept" in printed
-    assert f"Unfinished: {done} of 8 trials have run" in (out / "report.html").read_text(encoding="utf-8")
-    assert run_script(SCRIPT, *words).returncode == 0
+    assert lines(out) == 2 and "stopped: 2 of 8 trials are kept" in printed
+    assert "Unfinished: 2 of 8 trials have run" in (out / "report.html").read_text(encoding="utf-8")
+    assert run_script(SCRIPT, "--n", "8", "--server", server.address, "--out", out).returncode == 0
     assert outcomes(out) == outcomes(uninterrupted)
     assert "Unfinished" not in (out / "report.html").read_text(encoding="utf-8")
 
 
-def test_a_server_that_dies_voids_nothing_and_fails_nothing(
+def test_a_server_that_falls_silent_voids_nothing_and_fails_nothing(
     tmp_path: Path,
-    bundle: Path,
     uninterrupted: Path,
-    start_server: Callable[..., Any],
-    start_trials: Callable[..., Any],
+    pausing: tuple[PausingPolicy, str],
+    server: Any,
     run_script: Callable[..., Any],
-    wait_for: Callable[..., None],
 ) -> None:
-    out, mortal = tmp_path / "lost", start_server(bundle)
-    words = ("--n", "8", "--server", mortal.address, "--out", out, "--timeout-s", "1")
-    process = start_trials(*words)
-    wait_for(lambda: lines(out) >= 1, "a trial")
-    mortal.process.kill()
-    printed, errors = process.communicate(timeout=60)
-    assert process.returncode == 1
-    assert errors == (
-        f"error: no policy server answers at {mortal.address} (waited 1 s); start one: python deploy/serve_policy.py\n"
+    _, address = pausing
+    out = tmp_path / "lost"
+    run = run_script(SCRIPT, "--n", "8", "--server", address, "--out", out, "--timeout-s", "2")
+    assert run.returncode == 1
+    assert run.stderr == (
+        f"error: no policy server answers at {address} (waited 2 s); start one: python deploy/serve_policy.py\n"
     )
-    done = lines(out)
-    assert 1 <= done < 8 and f"stopped: {done} of 8 trials are kept" in printed
-    start_server(bundle, address=mortal.address)
-    assert run_script(SCRIPT, *words).returncode == 0
+    assert lines(out) == 2 and "stopped: 2 of 8 trials are kept" in run.stdout
+    assert run_script(SCRIPT, "--n", "8", "--server", server.address, "--out", out).returncode == 0
     assert outcomes(out) == outcomes(uninterrupted)
 
 

@@ -1,5 +1,6 @@
 """The runner in one process, on an analytic simulator: voids, order, folders, resumption."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from deploy.chunk_executor import ChunkExecutor
 from deploy.policy_client import NoServerError
 from deploy.trial_log import LOG_NAME, TrialLog, TrialPlan, Trials, read_trials
 from deploy.trial_runner import TrialsConfig, begin, choose_folder, find_cell, run_missing
-from deploy.twin_cell import TwinCell
+from deploy.twin_cell import TwinCell, open_twin
 from deploy.wire import PolicyDescription
 from rehearsal.cell import Cell
 from rehearsal.errors import RehearsalError
@@ -244,3 +245,13 @@ def test_the_cell_s_checksum_is_of_its_content(single_piper: Cell) -> None:
     assert checksum(single_piper) == checksum(msgspec.structs.replace(single_piper))
     assert len(checksum(single_piper)) == 64
     assert checksum(single_piper) != checksum(slower)
+
+
+def test_a_robot_pc_without_mujoco_is_told_what_to_install(
+    single_piper: Cell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name.split(".")[0] == "training"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "mujoco", None)
+    with pytest.raises(RehearsalError, match=r"the twin needs mujoco; install it: pip install -e '\.\[train\]'"):
+        open_twin(single_piper, "click_bell", cameras=("head",), side_px=16)
