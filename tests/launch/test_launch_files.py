@@ -1,20 +1,28 @@
-"""What lies in `launch/` can be used: cell files are read, and the shell accepts the scripts."""
+"""What lies in `launch/` can be used: cells and training configs are read, and the shell accepts the scripts."""
 
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from rehearsal.cell import read_cell
+from rehearsal.config import read_toml
+from training.imitation.sft_run import SFTRun
+from training.reinforcement.grpo_run import GRPORun
 
 LAUNCH = Path(__file__).parents[2] / "launch"
 CELLS = sorted((LAUNCH / "cells").glob("*.toml"))
 SCRIPTS = sorted(LAUNCH.glob("*.sh"))
+TRAINING = sorted((LAUNCH / "training").glob("*.toml"))
+# The end of a training config's name says which command reads it.
+RUNS: dict[str, type[SFTRun] | type[GRPORun]] = {"sft": SFTRun, "grpo": GRPORun}
 
 
 def test_the_files_are_found() -> None:
     assert {"single_piper", "dual_piper"} <= {path.stem for path in CELLS}
     assert {"bootstrap", "quickstart", "test"} <= {path.stem for path in SCRIPTS}
+    assert {"quickstart_sft", "quickstart_grpo"} <= {path.stem for path in TRAINING}
 
 
 @pytest.mark.parametrize("path", CELLS, ids=lambda path: path.stem)
@@ -28,3 +36,27 @@ def test_a_cell_file_describes_a_cell(path: Path) -> None:
 def test_a_script_is_valid_shell_and_executable(path: Path) -> None:
     subprocess.run(["bash", "-n", str(path)], check=True)
     assert path.stat().st_mode & 0o100
+
+
+@pytest.mark.parametrize("path", TRAINING, ids=lambda path: path.stem)
+def test_a_training_config_is_read_by_its_command(path: Path) -> None:
+    kind = path.stem.rpartition("_")[2]
+    assert kind in RUNS, f"{path.name} must end in one of {', '.join(RUNS)}"
+    config = read_toml(path, RUNS[kind])
+    read_cell(LAUNCH.parent / config.cell)
+
+
+def test_the_quickstart_hands_each_step_to_the_next() -> None:
+    script = (LAUNCH / "quickstart.sh").read_text()
+    sft = read_toml(LAUNCH / "training" / "quickstart_sft.toml", SFTRun)
+    grpo = read_toml(LAUNCH / "training" / "quickstart_grpo.toml", GRPORun)
+    assert f"RUN={sft.out.parent} " in script
+    assert sft.demonstrations == sft.out.parent / "demonstrations"
+    assert (grpo.policy, grpo.out) == (sft.out, sft.out.parent / "grpo")
+    assert f"CELL={sft.cell} TASK={sft.task} " in script and grpo.cell == sft.cell
+
+
+@pytest.mark.parametrize("path", [LAUNCH / "quickstart.sh", LAUNCH.parent / "README.md"], ids=lambda path: path.name)
+def test_the_commands_that_are_named_are_there(path: Path) -> None:
+    named = set(re.findall(r"(?:training|deploy|calibration|launch)(?:/\w+)+\.(?:py|sh|toml)", path.read_text()))
+    assert named and [name for name in sorted(named) if not (LAUNCH.parent / name).is_file()] == []
