@@ -52,7 +52,9 @@ class GRPOConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     clip_high: float = 0.28
     """The ratio of a token is clipped to 1 - clip_low and 1 + clip_high."""
     learning_rate: float = 5e-6
-    """Constant."""
+    """Constant after the warm-up."""
+    warmup_steps: int = 0
+    """Steps over which the rate rises linearly: Adam's first steps, before its averages settle, are far too long."""
     weight_decay: float = 0.01
     gradient_clip: float = 1.0
     """Largest norm of the gradient."""
@@ -128,6 +130,8 @@ class GRPOLearner:
         sums: dict[str, float] = dict.fromkeys(("clipped", "kl", "ratio", "entropy", "tokens", "loss", "norm"), 0.0)
         optimiser_steps = 0
         self.policy.model.train()
+        for group in self.optimiser.param_groups:
+            group["lr"] = config.learning_rate * min(1.0, (self.step + 1) / max(config.warmup_steps, 1))
         for epoch in range(config.epochs):
             order = np.random.default_rng([config.seed, SHUFFLE, self.step, epoch]).permutation(len(batch))
             for chosen in np.array_split(order, min(config.minibatches, len(batch))):
