@@ -30,7 +30,7 @@ class Expert:
         arm, kinematics = self._cell.arms[situation.arm], self._kinematics[situation.arm]
         columns = slice(situation.arm * VALUES_PER_ARM, (situation.arm + 1) * VALUES_PER_ARM)
         home, opening = measured[columns][:JOINTS_PER_ARM], float(measured[columns][-1])
-        places = {name: np.array([x, y, 0.0]) for name, (x, y) in situation.places.items()}
+        places = {name: np.array(place) for name, place in situation.places.items()}
         hand = Hand(rng, kinematics.tool_position(home), np.array(arm.base_position_m), opening)
         SCRIPTS[self._task.name](hand, places)
         acting = plan(kinematics, home, opening, hand.waypoints, self._cell.control_rate_hz)

@@ -28,9 +28,11 @@ class Hand:
         self.waypoints: list[Waypoint] = []
         self._pace = rng.uniform(0.9, 1.15)
 
-    def move(self, x: float, y: float, z: float, *, opening: float | None = None, jitter_m: float = 0.0) -> None:
-        """Moves to a point of the world [m], opening or closing on the way."""
-        target = np.array([x, y, z]) + jitter_m * self.rng.uniform(-1, 1, 3)
+    def move(
+        self, place: np.ndarray, height_m: float, *, opening: float | None = None, jitter_m: float = 0.0
+    ) -> None:
+        """Moves to a height above a place (2,) of the world [m], opening or closing on the way."""
+        target = np.array([*place, height_m]) + jitter_m * self.rng.uniform(-1, 1, 3)
         distance = float(np.linalg.norm(target - self.position))
         duration = self._pace * (0.20 + distance / _SPEED_M_S)
         self._add(target, self.opening if opening is None else opening, duration)
@@ -40,7 +42,7 @@ class Hand:
 
     def across(self, at: np.ndarray) -> np.ndarray:
         """Returns the unit vector (2,) along which the fingers close when the tool is at a point (x, y)."""
-        radial = at[:2] - self.base
+        radial = at - self.base
         radial = radial / np.linalg.norm(radial)
         return np.array([-radial[1], radial[0]])
 
@@ -51,50 +53,49 @@ class Hand:
 
 
 def click_bell(hand: Hand, places: Places) -> None:
-    x, y, _ = places["bell"]
-    hand.move(x, y, objects.BELL_HEIGHT_M + 0.055, opening=0.0, jitter_m=0.008)
-    hand.move(x, y, objects.BELL_HEIGHT_M - 0.006)
+    bell = places["bell"]
+    hand.move(bell, objects.BELL_HEIGHT_M + 0.055, opening=0.0, jitter_m=0.008)
+    hand.move(bell, objects.BELL_HEIGHT_M - 0.006)
     hand.grip(0.0, 0.4)
 
 
 def pick_bottle(hand: Hand, places: Places) -> None:
-    x, y, _ = places["bottle"]
-    hand.move(x, y, objects.BOTTLE_NECK_M + 0.065, opening=_OPEN_M, jitter_m=0.008)
-    hand.move(x, y, objects.BOTTLE_NECK_M - 0.010)
+    bottle = places["bottle"]
+    hand.move(bottle, objects.BOTTLE_NECK_M + 0.065, opening=_OPEN_M, jitter_m=0.008)
+    hand.move(bottle, objects.BOTTLE_NECK_M - 0.010)
     hand.grip(0.0, 0.35)
-    hand.move(x, y, objects.BOTTLE_NECK_M + 0.100, jitter_m=0.005)
+    hand.move(bottle, objects.BOTTLE_NECK_M + 0.100, jitter_m=0.005)
     hand.grip(0.0, 0.3)
 
 
 def place_empty_cup(hand: Hand, places: Places) -> None:
-    x, y, _ = places["cup"]
-    to_x, to_y, _ = places["coaster"]
+    cup, coaster = places["cup"], places["coaster"]
     grasp = objects.CUP_HEIGHT_M - 0.025
-    hand.move(x, y, grasp + 0.075, opening=_OPEN_M, jitter_m=0.006)
-    hand.move(x, y, grasp)
+    hand.move(cup, grasp + 0.075, opening=_OPEN_M, jitter_m=0.006)
+    hand.move(cup, grasp)
     hand.grip(0.03, 0.3)
-    hand.move(x, y, grasp + 0.035)
-    hand.move(to_x, to_y, grasp + 0.035)
-    hand.move(to_x, to_y, grasp + 0.003)
+    hand.move(cup, grasp + 0.035)
+    hand.move(coaster, grasp + 0.035)
+    hand.move(coaster, grasp + 0.003)
     hand.grip(_OPEN_M, 0.3)
-    hand.move(to_x, to_y, grasp + 0.07, jitter_m=0.005)
+    hand.move(coaster, grasp + 0.07, jitter_m=0.005)
 
 
 def stack_bowls(hand: Hand, places: Places) -> None:
-    bowl, target = places["bowl"][:2], places["target_bowl"][:2]
+    bowl, target = places["bowl"], places["target_bowl"]
     # The pads end 14 mm below the tool point: above the cone, so that the inner one does not stand on it.
     rim = objects.BOWL_RIM_RADIUS_M
     pinch = objects.BOWL_HEIGHT_M
     at = bowl + rim * hand.across(bowl)
     to = target + rim * hand.across(target)
-    hand.move(*at, pinch + 0.07, opening=0.05, jitter_m=0.006)
-    hand.move(*at, pinch)
+    hand.move(at, pinch + 0.07, opening=0.05, jitter_m=0.006)
+    hand.move(at, pinch)
     hand.grip(0.0, 0.35)
-    hand.move(*at, pinch + 0.065)
-    hand.move(*to, pinch + 0.065)
-    hand.move(*to, pinch + objects.BOWL_RIM_HEIGHT_M + 0.002)
+    hand.move(at, pinch + 0.065)
+    hand.move(to, pinch + 0.065)
+    hand.move(to, pinch + objects.BOWL_RIM_HEIGHT_M + 0.002)
     hand.grip(0.05, 0.3)
-    hand.move(*to, pinch + 0.08, jitter_m=0.005)
+    hand.move(to, pinch + 0.08, jitter_m=0.005)
 
 
 SCRIPTS: dict[str, Script] = {

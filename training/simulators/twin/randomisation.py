@@ -57,7 +57,9 @@ def draw_situation(rng: np.random.Generator, cell: Cell, task: Task) -> Situatio
     )
 
 
-def vary_model(rng: np.random.Generator, cell: Cell, scene: Scene, nominal: mujoco.MjModel, world: mujoco.MjModel) -> None:
+def vary_model(
+    rng: np.random.Generator, cell: Cell, scene: Scene, nominal: mujoco.MjModel, world: mujoco.MjModel
+) -> None:
     """Writes varied gains, friction, light, colours, texture, cameras and distractors into a world's copy."""
     ranges = cell.randomisation
     stiffness = 1 + ranges.stiffness_fraction * rng.uniform(-1, 1, nominal.nu)
@@ -103,5 +105,6 @@ def _distractor_place(rng: np.random.Generator, cell: Cell) -> tuple[float, floa
     """A place beyond the region of every task, at the table's far or outer edge."""
     half_y = max(abs(arm.base_position_m[1]) for arm in cell.arms) + cell.randomisation.object_position_m[1] + 0.10
     if rng.uniform() < 0.5:
-        return REGION_X_M + cell.randomisation.object_position_m[0] + rng.uniform(0.09, 0.16), rng.uniform(-0.2, 0.2), 0.0
+        far_x = REGION_X_M + cell.randomisation.object_position_m[0]
+        return far_x + rng.uniform(0.09, 0.16), rng.uniform(-0.2, 0.2), 0.0
     return rng.uniform(0.2, 0.45), rng.choice([-1, 1]) * (half_y + rng.uniform(0.0, 0.05)), 0.0

@@ -4,13 +4,14 @@ Rendering releases the GIL, so threads are enough. Shadows and reflections are o
 small pictures are bound by the vertices drawn. Software rendering (Mesa) and GPU go through EGL alike.
 """
 
+import importlib
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import local
 
-# Before mujoco is imported: EGL needs no display. Mesa's own threads would compete with ours.
+# EGL needs no display. Mesa's own threads would compete with ours.
 os.environ.setdefault("MUJOCO_GL", "egl")
 os.environ.setdefault("LP_NUM_THREADS", "0")
 
@@ -83,7 +84,9 @@ class Renderer:
 
     def _open_canvas(self) -> _Canvas:
         try:
-            gl = mujoco.GLContext(self._side_px, self._side_px)
+            # Not mujoco.GLContext: that was chosen when mujoco was first imported, perhaps before MUJOCO_GL was set.
+            platform = importlib.import_module(f"mujoco.{os.environ['MUJOCO_GL']}")
+            gl = platform.GLContext(self._side_px, self._side_px)
             gl.make_current()
             self._model.vis.global_.offwidth = self._model.vis.global_.offheight = self._side_px
             context = mujoco.MjrContext(self._model, mujoco.mjtFontScale.mjFONTSCALE_50)

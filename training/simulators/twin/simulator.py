@@ -11,9 +11,7 @@ import copy
 import os
 from collections.abc import Sequence
 
-from training.simulators.twin.renderer import Renderer  # sets MUJOCO_GL before mujoco is imported
-
-import mujoco  # isort: skip
+import mujoco
 import numpy as np
 from mujoco import rollout
 
@@ -21,6 +19,7 @@ from rehearsal.cell import Cell
 from rehearsal.errors import RehearsalError
 from rehearsal.simulation import ObservationBatch, Outcomes, Scenario
 from training.simulators.twin.randomisation import Situation, draw_situation, generator, vary_model
+from training.simulators.twin.renderer import Renderer
 from training.simulators.twin.scene import PHYSICS_TIMESTEP_S, build_scene
 from training.simulators.twin.tasks import SceneState, task_named
 
@@ -39,10 +38,12 @@ class TwinSimulator:
         side_px: int,
         max_worlds: int,
         threads: int | None = None,
+        stop_at_success: bool = True,
     ) -> None:
         """Compiles the scene and makes `max_worlds` copies of it.
 
         cameras: names of the cell's cameras to render, at side_px x side_px. threads: default, one a core.
+        stop_at_success: false lets a world go on after it succeeded, for demonstrations that show how to end.
         Raises RehearsalError for an unknown task or camera, or a control rate that the physics cannot meet.
         """
         self.task = task_named(cell.check_task(task))
@@ -50,6 +51,7 @@ class TwinSimulator:
         self.cameras = tuple(cell.camera(name).name for name in cameras)
         self.action_spec = cell.action_spec()
         self.horizon_steps = self.task.horizon_steps
+        self._stop_at_success = stop_at_success
         self.max_worlds = max_worlds
         self._substeps = round(cell.control_period_s / PHYSICS_TIMESTEP_S)
         if abs(self._substeps * PHYSICS_TIMESTEP_S - cell.control_period_s) > 1e-9:
@@ -90,6 +92,10 @@ class TwinSimulator:
         """Returns joint positions (N, nq) of the worlds named: privileged."""
         return self._state[list(worlds), 1 : 1 + self.scene.model.nq]
 
+    def measure(self, worlds: Sequence[int]) -> np.ndarray:
+        """Returns the measured state float32 (N, S) of the worlds named, without a picture."""
+        return self._measured(self.qpos(worlds))
+
     def observe(self, worlds: Sequence[int]) -> ObservationBatch:
         """Renders and reads the worlds named; `state` is what the arms measure."""
         qpos = self.qpos(worlds)
@@ -107,7 +113,9 @@ class TwinSimulator:
         index = np.asarray(worlds)
         actions = self.action_spec.clip(actions)
         for t in range(actions.shape[1]):
-            alive = ~self._success[index] & (self._steps[index] < self.horizon_steps)
+            alive = self._steps[index] < self.horizon_steps
+            if self._stop_at_success:
+                alive &= ~self._success[index]
             if not alive.any():
                 return
             self._control_step(index[alive], actions[alive, t])
@@ -161,8 +169,9 @@ class TwinSimulator:
         states, _ = self._rollout.rollout(models, self._scratch, self._state[worlds], control)
         self._state[worlds] = states[:, -1]
         self._target[worlds] = action
-        self._steps[worlds] += 1
-        for i in worlds:
+        going = worlds[~self._success[worlds]]
+        self._steps[going] += 1
+        for i in going:
             self._success[i] = self.task.succeeded(self._scene_state(i))
 
     def _scene_state(self, world: int) -> SceneState:
