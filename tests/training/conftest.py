@@ -3,12 +3,17 @@
 It is analytic and has nothing of a robot: it tests the learning loop, not the twin.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
+import pytest
+import torch
 
-from rehearsal.simulation import ObservationBatch, Outcomes, Scenario
+from rehearsal.simulation import ObservationBatch, Outcomes, Scenario, scenarios
 from rehearsal.spec import ActionSpec
+from training.imitation.demonstration_set import DemonstrationSet, fit_codec, fit_transform
+from training.policies.compact import CompactPolicy, CompactPolicyConfig
+from training.policies.trained_policy import PolicyRecord, TrainedPolicy
 
 TASK = "toy_reach"
 CAMERA = "head"
@@ -68,3 +73,61 @@ class ToyReach:
 
     def close(self) -> None:
         pass
+
+
+def demonstrate(count: int, chunk_steps: int = 4) -> DemonstrationSet:
+    """Returns three decision points of each of `count` straight ways to the blob."""
+    simulator = ToyReach(max_worlds=count)
+    simulator.reset(scenarios(TASK, "train", count))
+    worlds = list(range(count))
+    images, state, actions = [], [], []
+    for _ in range(3):
+        seen = simulator.observe(worlds)
+        reach = SPEED * np.arange(1, chunk_steps + 1)[None, :, None]
+        way = np.clip((simulator.target - simulator.position)[:, None], -reach, reach)
+        images.append(seen.images[CAMERA][:, None])
+        state.append(seen.state)
+        actions.append((simulator.position[:, None] + way).astype(np.float32))
+        simulator.step(worlds, actions[-1])
+    return DemonstrationSet(
+        images=np.concatenate(images),
+        state=np.concatenate(state),
+        actions=np.concatenate(actions),
+        instructions=["reach the blob"] * (3 * count),
+        episode=np.tile(np.arange(count), 3),
+    )
+
+
+def tiny_policy(demonstrations: DemonstrationSet, seed: int = 0, head: str = "ordinal") -> TrainedPolicy:
+    """Returns an untrained policy of 30,000 parameters for the toy."""
+    spec = ToyReach().action_spec
+    transform = fit_transform(demonstrations, (CAMERA,), 16, text_buckets=32, text_length=6)
+    codec = fit_codec(demonstrations, spec, knots=2, bins=64)
+    config = CompactPolicyConfig(
+        cameras=1, side_px=16, state_dim=2, text_buckets=32, knots=2, action_dim=2, bins=64,
+        width=32, layers=1, heads=2, camera_tokens=2, keypoints=8, head=head,
+    )  # fmt: skip
+    record = PolicyRecord(cell="toy", task=TASK, action_spec=spec, transform=transform, codec=codec)
+    return TrainedPolicy(CompactPolicy.new(config, seed), record)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Small products are slower on two threads, and other tests run beside."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def toy() -> type[ToyReach]:
+    return ToyReach
+
+
+@pytest.fixture(scope="session")
+def toy_demonstrations() -> DemonstrationSet:
+    return demonstrate(30)
+
+
+@pytest.fixture
+def toy_policy(toy_demonstrations: DemonstrationSet) -> Callable[..., TrainedPolicy]:
+    """Returns a maker of fresh policies: seed, head."""
+    return lambda seed=0, head="ordinal": tiny_policy(toy_demonstrations, seed, head)

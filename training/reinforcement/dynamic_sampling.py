@@ -82,7 +82,7 @@ class GroupSampler:
             frames += drawn.frames
             success.append(drawn.success.reshape(-1, self.group_size).mean(axis=1))
             useful = self._useful(success[-1])
-            self._kept_share += 0.5 * (useful.mean() - self._kept_share)
+            self._kept_share += 0.5 * (float(useful.mean()) - self._kept_share)
             taken += int(useful.sum())
             ready += int(useful.sum())
             if useful.any():

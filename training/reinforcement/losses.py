@@ -12,6 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+# Keeps a runaway ratio finite in float32; the clip has removed its gradient long before, or it dwarfs all others.
+LARGEST_LOG_RATIO = 20.0
+
 Aggregation = Literal["trajectory_mean", "token_mean"]
 
 
@@ -66,14 +69,14 @@ def clipped_surrogate(
 
     log-probabilities and weights: (F, K, A); advantages: (F,), the trajectory's. Tokens of weight 0 are masked.
     """
-    log_ratio = new_log_probs - old_log_probs
-    ratio = log_ratio.exp()
+    # A masked token may have any ratio: its overflow would be a NaN in the gradient, even under a weight of 0.
+    valid = weights > 0
+    log_ratio = torch.where(valid, new_log_probs - old_log_probs, torch.zeros_like(new_log_probs))
+    ratio = log_ratio.clamp(max=LARGEST_LOG_RATIO).exp()
     advantage = advantages[:, None, None]
     free = ratio * advantage
     held = ratio.clamp(1 - clip_low, 1 + clip_high) * advantage
-    # A masked token may have any ratio; where() keeps an overflow in it out of the sum and out of the gradient.
-    valid = weights > 0
-    loss = -torch.where(valid, weights * torch.minimum(free, held), torch.zeros_like(weights)).sum()
+    loss = -(weights * torch.minimum(free, held)).sum()
     with torch.no_grad():
         return SurrogateLoss(
             loss=loss,
