@@ -76,7 +76,7 @@ def place_empty_cup(hand: Hand, places: Places) -> None:
     hand.grip(0.03, 0.3)
     hand.move(cup, grasp + 0.035)
     hand.move(coaster, grasp + 0.035)
-    hand.move(coaster, grasp + 0.003)
+    hand.move(coaster, grasp + objects.COASTER_HEIGHT_M + 0.002)
     hand.grip(_OPEN_M, 0.3)
     hand.move(coaster, grasp + 0.07, jitter_m=0.005)
 

@@ -16,6 +16,7 @@ BOTTLE_NECK_M = 0.105
 BOTTLE_HEIGHT_M = 0.125
 CUP_HEIGHT_M = 0.085
 CUP_RADIUS_M = 0.020
+COASTER_HEIGHT_M = 0.008
 COASTER_RADIUS_M = 0.045
 BOWL_HEIGHT_M = 0.048
 BOWL_RIM_HEIGHT_M = 0.018
@@ -69,10 +70,10 @@ def add_cup(spec: mujoco.MjSpec, name: str) -> None:
 
 
 def add_coaster(spec: mujoco.MjSpec, name: str) -> None:
-    """A thin coaster (fixed, for the eye only: 1 mm thick)."""
+    """A coaster (fixed), thick enough that a cup which is pushed along the table stops at its edge."""
     body = spec.worldbody.add_body(name=name)
-    _visual(_cylinder(body, 0.0002, 0.0010, COASTER_RADIUS_M, (0.70, 0.16, 0.14)))
-    _visual(_cylinder(body, 0.0010, 0.0013, 0.028, (0.93, 0.88, 0.78)))
+    _cylinder(body, 0.0, COASTER_HEIGHT_M, COASTER_RADIUS_M, (0.70, 0.16, 0.14))
+    _visual(_cylinder(body, COASTER_HEIGHT_M, COASTER_HEIGHT_M + 0.0005, 0.028, (0.93, 0.88, 0.78)))
 
 
 def add_bowl(spec: mujoco.MjSpec, name: str, rgb: tuple[float, float, float]) -> None:

@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from threading import local
+from threading import Lock, local
 
 # EGL needs no display. Mesa's own threads would compete with ours.
 os.environ.setdefault("MUJOCO_GL", "egl")
@@ -45,6 +45,8 @@ class Renderer:
         self._model = model
         self._side_px = side_px
         self._local = local()
+        self._opening = Lock()
+        self._failure: RehearsalError | None = None
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="render")
 
@@ -79,7 +81,11 @@ class Renderer:
     def _canvas(self) -> _Canvas:
         canvas: _Canvas | None = getattr(self._local, "canvas", None)
         if canvas is None:
-            canvas = self._local.canvas = self._open_canvas()
+            # One at a time, and none after a failure: MuJoCo would hang in the second one.
+            with self._opening:
+                if self._failure is not None:
+                    raise self._failure
+                canvas = self._local.canvas = self._open_canvas()
         return canvas
 
     def _open_canvas(self) -> _Canvas:
@@ -91,10 +97,11 @@ class Renderer:
             self._model.vis.global_.offwidth = self._model.vis.global_.offheight = self._side_px
             context = mujoco.MjrContext(self._model, mujoco.mjtFontScale.mjFONTSCALE_50)
         except (AttributeError, ImportError, RuntimeError, mujoco.FatalError) as error:
-            raise RehearsalError(
+            self._failure = RehearsalError(
                 f"cannot open an OpenGL context with MUJOCO_GL={os.environ['MUJOCO_GL']} ({error}); "
                 "on Debian or Ubuntu: apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri"
-            ) from error
+            )
+            raise self._failure from error
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, context)
         scene = mujoco.MjvScene(self._model, _MAX_GEOMS)
         for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):

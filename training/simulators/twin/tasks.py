@@ -93,7 +93,7 @@ def _bottle_lifted(s: SceneState) -> bool:
 
 def _cup_placed(s: SceneState) -> bool:
     offset = np.hypot(*(s.position["cup"][:2] - s.position["coaster"][:2]))
-    resting = s.position["cup"][2] < 0.008 and s.up["cup"][2] > 0.97 and s.speed["cup"] < 0.05
+    resting = abs(s.position["cup"][2] - objects.COASTER_HEIGHT_M) < 0.004 and s.up["cup"][2] > 0.97 and s.speed["cup"] < 0.05
     return bool(offset < 0.03 and resting and _released(s, "cup", 0.02))
 
 
@@ -155,7 +155,7 @@ TASKS: dict[str, Task] = {
         ),
         Task(
             name="place_empty_cup",
-            criterion="the cup stands still within 3 cm of the coaster's middle and the gripper has let go",
+            criterion="the cup stands still on the coaster, within 3 cm of its middle, and the gripper has let go",
             instructions=(
                 "place the empty cup on the coaster",
                 "put the cup on the coaster",
