@@ -74,3 +74,5 @@ if [ "$(cat .venv/installed-for 2>/dev/null)" != "$stamp" ]; then
   exec 9<&-
 fi
 export PATH="$ROOT/.venv/bin:$PATH"
+# EGL draws in software too; one rendering thread a context, because the simulator brings its own threads.
+export MUJOCO_GL="${MUJOCO_GL:-egl}" LP_NUM_THREADS="${LP_NUM_THREADS:-1}" TOKENIZERS_PARALLELISM=false

@@ -3,6 +3,7 @@
 # fifty held-out trials each through the policy server. Interrupted, the same command goes on; --fresh starts over.
 source "$(dirname "${BASH_SOURCE[0]}")/bootstrap.sh"
 
+SECONDS=0  # the clock runs without installation
 RUN=runs/quickstart BUNDLES=runs/bundles
 CELL=launch/cells/single_piper.toml TASK=click_bell DEMONSTRATIONS=600 TRIALS=50
 

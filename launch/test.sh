@@ -3,9 +3,6 @@
 # runs the tests that take minutes and ./launch/test.sh tests/deploy those of one room.
 source "$(dirname "${BASH_SOURCE[0]}")/bootstrap.sh"
 
-# EGL draws in software too; one rendering thread a context, because the simulator brings its own threads.
-export MUJOCO_GL="${MUJOCO_GL:-egl}" LP_NUM_THREADS="${LP_NUM_THREADS:-1}" TOKENIZERS_PARALLELISM=false
-
 echo "== ruff" && ruff check .
 echo "== mypy" && mypy
 echo "== import rules" && lint-imports --no-logo --config pyproject.toml | tail -n 8
