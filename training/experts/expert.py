@@ -33,7 +33,7 @@ class Expert:
         places = {name: np.array(place) for name, place in situation.places.items()}
         hand = Hand(rng, kinematics.tool_position(home), np.array(arm.base_position_m), opening)
         SCRIPTS[self._task.name](hand, places)
-        acting = plan(kinematics, home, opening, hand.waypoints, self._cell.control_rate_hz)
+        acting = plan(kinematics, home, opening, hand.waypoints, self._cell.control_rate_hz, arm.limits)
         actions = np.repeat(measured[None], len(acting), axis=0)
         actions[:, columns] = acting
         return actions[: self._task.horizon_steps].astype(np.float32)

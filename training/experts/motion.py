@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.interpolate import CubicSpline
 
+from rehearsal.cell import Limits
 from training.experts.inverse_kinematics import ArmInverseKinematics
 
 _SAMPLES_A_SEGMENT = 4
@@ -37,29 +38,62 @@ def plan(
     home_opening_m: float,
     waypoints: Sequence[Waypoint],
     control_rate_hz: float,
+    limits: Limits,
 ) -> np.ndarray:
-    """Returns joint targets and gripper opening (T, 7) through the waypoints, from the measured home."""
+    """Returns joint targets and gripper opening (T, 7) through the waypoints, from the measured home.
+
+    Every segment begins and ends at rest, and takes longer than its waypoint says where the arm's speed or
+    acceleration limit wants it.
+    """
     position = kinematics.tool_position(home_joint_rad)
     kinematics.start(home_joint_rad)
     joints, opening = np.asarray(home_joint_rad, float), home_opening_m
     pieces = []
     for waypoint in waypoints:
         steps = max(1, round(waypoint.duration_s * control_rate_hz))
-        progress = _minimum_jerk((np.arange(steps) + 1) / steps)
         target = np.asarray(waypoint.position_m, float)
         if np.linalg.norm(target - position) > 1e-4:
-            fractions = np.linspace(0, 1, _SAMPLES_A_SEGMENT + 1)
-            knots = [joints]
-            for fraction in fractions[1:]:
-                point = position + fraction * (target - position)
-                knots.append(kinematics.solve(point, tilt_at(point[2])))
-            path = CubicSpline(fractions, np.array(knots))(progress)
+            path = _within_limits(
+                _straight(kinematics, joints, position, target), steps, control_rate_hz, limits
+            )
         else:
             path = np.repeat(joints[None], steps, axis=0)
-        openings = opening + progress * (waypoint.opening_m - opening)
+        openings = opening + _progress(len(path)) * (waypoint.opening_m - opening)
         pieces.append(np.column_stack([path, openings]))
         position, joints, opening = target, path[-1], waypoint.opening_m
     return np.concatenate(pieces)
+
+
+def _straight(
+    kinematics: ArmInverseKinematics, joints: np.ndarray, position: np.ndarray, target: np.ndarray
+) -> CubicSpline:
+    """Returns joint angles [rad] over 0 to 1 that move the tool straight from where `joints` have it to a target."""
+    fractions = np.linspace(0, 1, _SAMPLES_A_SEGMENT + 1)
+    knots = [joints]
+    for fraction in fractions[1:]:
+        point = position + fraction * (target - position)
+        knots.append(kinematics.solve(point, tilt_at(point[2])))
+    return CubicSpline(fractions, np.array(knots))
+
+
+def _within_limits(path: CubicSpline, steps: int, control_rate_hz: float, limits: Limits) -> np.ndarray:
+    """Returns the path (T, 6) in `steps` control steps, or as many more as keep it within the arm's limits."""
+    while True:
+        at_rest = path(np.concatenate([[0.0, 0.0], _progress(steps), [1.0]]))
+        speed = np.diff(at_rest, axis=0) * control_rate_hz
+        acceleration = np.diff(speed, axis=0) * control_rate_hz
+        excess = max(
+            np.abs(speed).max() / limits.joint_speed_rad_s,
+            np.sqrt(np.abs(acceleration).max() / limits.joint_acceleration_rad_s2),
+        )
+        if excess <= 1:
+            return np.asarray(at_rest[2:-1])
+        steps = max(steps + 1, round(steps * excess))
+
+
+def _progress(steps: int) -> np.ndarray:
+    """Returns 0 to 1, without the 0, over so many steps."""
+    return _minimum_jerk((np.arange(steps) + 1) / steps)
 
 
 def _minimum_jerk(time: np.ndarray) -> np.ndarray:

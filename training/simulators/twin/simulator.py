@@ -59,6 +59,12 @@ class TwinSimulator:
                 f"control_rate_hz = {cell.control_rate_hz}: its period must be a multiple of {PHYSICS_TIMESTEP_S} s; "
                 "valid for example: 10, 12.5, 25, 50"
             )
+        longest_s = max(arm.actuators.delay_s for arm in cell.arms) + cell.randomisation.delay_s
+        if longest_s > cell.control_period_s:
+            raise RehearsalError(
+                f"delay_s of an arm's actuators and of the randomisation make {longest_s:.3f} s together; the twin "
+                f"knows delays of up to one control period, {cell.control_period_s:.3f} s"
+            )
         threads = threads or len(os.sched_getaffinity(0))
         self.scene = build_scene(cell, self.task)
         model = self.scene.model
