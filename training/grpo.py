@@ -8,7 +8,8 @@ from training.reinforcement.grpo_run import GRPORun, run_grpo
 
 
 def main() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    logging.getLogger("training").setLevel(logging.INFO)
     run_grpo(command_line(GRPORun, description=__doc__ or ""))
 
 

@@ -8,7 +8,8 @@ from training.imitation.sft_run import SFTRun, run_sft
 
 
 def main() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    logging.getLogger("training").setLevel(logging.INFO)
     run_sft(command_line(SFTRun, description=__doc__ or ""))
 
 

@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Protocol
 
@@ -57,51 +58,53 @@ def train(
     evaluate: Callable[[], dict[str, float]],
     score: str,
 ) -> float:
-    """Updates until `steps`; returns the best score, that of the policy kept in policy/.
+    """Updates until `steps`; returns the score of the policy kept in policy/.
 
     evaluate: returns scalars of the policy as it stands; `score` is the one to be large. Raises KeyboardInterrupt
     after the step under way, with a checkpoint kept.
     """
-    best = float("-inf")
-    if run.state is not None:
-        learner.load_state(run.state)
-        best = run.state["best"]
-    elif options.evaluate_every:
-        best = assess(learner, run, {}, best, options, evaluate, score)
+    judge = _Judge(learner, run, evaluate, score, options.keep_best)
     with progress_bar() as bar, stop_request() as stop:
+        if run.state is not None:
+            learner.load_state(run.state)
+            judge.best = run.state["best"]
+        elif options.evaluate_every:
+            bar.console.print(judge.assess({}))
         task = bar.add_task(run.path.name, total=steps, completed=learner.step, shown="")
         while learner.step < steps:
             scalars = learner.update()
             last = learner.step == steps
             if last or (options.evaluate_every and learner.step % options.evaluate_every == 0):
-                best = assess(learner, run, scalars, best, options, evaluate, score)
+                bar.console.print(judge.assess(scalars))
             else:
                 run.log(learner.step, scalars)
             if last or stop or learner.step % options.checkpoint_every == 0:
-                run.save_checkpoint(learner.step, {**learner.state(), "best": best}, options.keep_checkpoints)
-            bar.update(task, completed=learner.step, shown=summary(scalars, score, best))
+                run.save_checkpoint(learner.step, {**learner.state(), "best": judge.best}, options.keep_checkpoints)
+            bar.update(task, completed=learner.step, shown=summary(scalars))
             if stop:
                 raise KeyboardInterrupt
-    return best
+    return judge.best
 
 
-def assess(
-    learner: Learner,
-    run: RunFolder,
-    scalars: dict[str, float],
-    best: float,
-    options: LoopOptions,
-    evaluate: Callable[[], dict[str, float]],
-    score: str,
-) -> float:
-    """Evaluates, logs, keeps the policy when it is the one to keep; returns the best score so far."""
-    found = evaluate()
-    run.log(learner.step, scalars | found)
-    value = found.get(score, float("-inf"))
-    if value >= best or not options.keep_best:
-        run.save_policy(learner.policy)
-        return value
-    return best
+@dataclass
+class _Judge:
+    """Evaluates the policy and keeps the one to keep; `best` is the score of the one kept."""
+
+    learner: Learner
+    run: RunFolder
+    evaluate: Callable[[], dict[str, float]]
+    score: str
+    keep_best: bool
+    best: float = float("-inf")
+
+    def assess(self, scalars: dict[str, float]) -> str:
+        """Logs the step's scalars with those of an evaluation; returns a line that says how it stands."""
+        found = scalars | self.evaluate()
+        self.run.log(self.learner.step, found)
+        if found[self.score] >= self.best or not self.keep_best:
+            self.best = found[self.score]
+            self.run.save_policy(self.learner.policy)
+        return f"step {self.learner.step}: {summary(found)}"
 
 
 @contextmanager
@@ -135,8 +138,7 @@ def progress_bar() -> Progress:
     )
 
 
-def summary(scalars: dict[str, float], score: str, best: float) -> str:
+def summary(scalars: dict[str, float]) -> str:
     """Returns what the progress bar says of a step."""
-    shown = {name: scalars[name] for name in ("loss", "sampled_success", "clip_fraction") if name in scalars}
-    words = [f"{name} {value:.3f}" for name, value in shown.items()]
-    return "  ".join([*words, f"best {score} {best:.3f}"] if best > float("-inf") else words)
+    shown = ("loss", "sampled_success", "greedy_success", "clip_fraction")
+    return "  ".join(f"{name} {scalars[name]:.3f}" for name in shown if name in scalars)

@@ -6,6 +6,7 @@ the CPU may differ by 1e-4, absolutely where a logit is within +-1 and relative 
 head's logits grow with the square of the distance to the mean, to 1e4 and more, where float32 has no 1e-4 left.
 """
 
+import logging
 import os
 import shutil
 import warnings
@@ -82,9 +83,12 @@ def export_bundle(policy: TrainedPolicy, folder: Path, *, decoding: Decoding = "
 def write_onnx(model: CompactPolicy, inputs: dict[str, np.ndarray], path: Path) -> None:
     """Writes `model` as ONNX with inputs by name, a free batch axis and one output, `logits`."""
     batch = torch.export.Dim("batch", min=1, max=4096)
+    exporter = logging.getLogger("torch.onnx")
+    level = exporter.level
     with warnings.catch_warnings():
         # torch warns of its own internals; what matters is measured afterwards.
         warnings.simplefilter("ignore")
+        exporter.setLevel(logging.ERROR)
         program = torch.onnx.export(
             model,
             (),
@@ -95,6 +99,7 @@ def write_onnx(model: CompactPolicy, inputs: dict[str, np.ndarray], path: Path) 
             dynamo=True,
             verbose=False,
         )
+    exporter.setLevel(level)
     if program is None:
         raise RuntimeError("torch.onnx.export returned no program")
     program.save(str(path))

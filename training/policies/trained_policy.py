@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 import torch
 from torch import Tensor
+from transformers.utils import logging as transformers_logging
 
 from rehearsal.action_codec import ActionCodec
 from rehearsal.errors import RehearsalError
@@ -22,6 +23,10 @@ from training.policies.token_distribution import Decoding, decode
 RECORD = "policy.json"
 RUN_POLICY = "policy"
 """Name of the policy's folder within a run's folder."""
+
+
+# A policy of a few megabytes needs no progress bar of its own beside that of the run.
+transformers_logging.disable_progress_bar()
 
 
 class PolicyRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
