@@ -94,6 +94,10 @@ class TwinSimulator:
         """Returns what the scenario drew: privileged, for experts and reports."""
         return self._situations[world]
 
+    def world_model(self, world: int) -> mujoco.MjModel:
+        """Returns the world's own copy of the model, as its scenario varied it: privileged."""
+        return self._worlds[world]
+
     def qpos(self, worlds: Sequence[int]) -> np.ndarray:
         """Returns joint positions (N, nq) of the worlds named: privileged."""
         return self._state[list(worlds), 1 : 1 + self.scene.model.nq]

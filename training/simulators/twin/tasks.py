@@ -93,8 +93,9 @@ def _bottle_lifted(s: SceneState) -> bool:
 
 def _cup_placed(s: SceneState) -> bool:
     offset = np.hypot(*(s.position["cup"][:2] - s.position["coaster"][:2]))
-    resting = abs(s.position["cup"][2] - objects.COASTER_HEIGHT_M) < 0.004 and s.up["cup"][2] > 0.97 and s.speed["cup"] < 0.05
-    return bool(offset < 0.03 and resting and _released(s, "cup", 0.02))
+    on_top = abs(s.position["cup"][2] - objects.COASTER_HEIGHT_M) < 0.004
+    resting = s.up["cup"][2] > 0.97 and s.speed["cup"] < 0.05
+    return bool(offset < 0.03 and on_top and resting and _released(s, "cup", 0.02))
 
 
 def _bowls_stacked(s: SceneState) -> bool:
