@@ -53,11 +53,30 @@ def test_the_bell_rings_at_three_fifths_of_its_travel() -> None:
 
 
 @pytest.mark.parametrize(
-    ("height_m", "cosine", "success"),
-    [(0.081, 1.0, True), (0.079, 1.0, False), (0.12, 0.81, True), (0.12, 0.79, False), (0.0, 1.0, False)],
+    ("change", "success"),
+    [
+        ({}, True),
+        ({"z": 0.081}, True),
+        ({"z": 0.079}, False),
+        ({"z": 0.0}, False),
+        ({"cosine": 0.81}, True),
+        ({"cosine": 0.79}, False),
+        ({"opening": 0.049}, True),
+        ({"opening": 0.051}, False),  # thrown up, not held
+        ({"beside": 0.059}, True),
+        ({"beside": 0.061}, False),
+    ],
 )
-def test_the_bottle_is_picked_when_it_is_high_and_upright(height_m: float, cosine: float, success: bool) -> None:
-    held = state({"bottle": (0.3, 0, height_m)}, up={"bottle": leaning(cosine)}, opening=0.02, tool=(0.3, 0, 0.2))
+def test_the_bottle_is_picked_when_it_is_held_high_and_upright(change: dict[str, float], success: bool) -> None:
+    c = {"z": 0.12, "cosine": 1.0, "opening": 0.022, "beside": 0.0} | change
+    up = leaning(c["cosine"])
+    neck = np.array([0.3, 0.0, c["z"]]) + objects.BOTTLE_NECK_M * np.array(up)
+    held = state(
+        {"bottle": (0.3, 0.0, c["z"])},
+        up={"bottle": up},
+        opening=c["opening"],
+        tool=(neck[0], neck[1] + c["beside"], neck[2]),
+    )
     assert TASKS["pick_bottle"].succeeded(held) is success
 
 

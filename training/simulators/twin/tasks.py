@@ -88,7 +88,9 @@ def _bell_rung(s: SceneState) -> bool:
 
 
 def _bottle_lifted(s: SceneState) -> bool:
-    return bool(s.position["bottle"][2] > 0.08 and s.up["bottle"][2] > 0.8)
+    neck = s.position["bottle"] + objects.BOTTLE_NECK_M * s.up["bottle"]
+    held = (np.linalg.norm(s.tool - neck, axis=-1) < 0.06) & (s.opening < 0.05)
+    return bool(s.position["bottle"][2] > 0.08 and s.up["bottle"][2] > 0.8 and np.any(held))
 
 
 def _cup_placed(s: SceneState) -> bool:
@@ -145,7 +147,7 @@ TASKS: dict[str, Task] = {
         ),
         Task(
             name="pick_bottle",
-            criterion="the bottle's foot is more than 8 cm above the table and the bottle within 37 degrees of upright",
+            criterion="a gripper holds the bottle, its foot over 8 cm above the table, within 37 degrees of upright",
             instructions=("pick up the bottle", "grasp the bottle and lift it", "lift the bottle", "take the bottle"),
             horizon_steps=80,
             free=("bottle",),
