@@ -9,6 +9,7 @@ import json
 import math
 import os
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,19 +23,22 @@ from rehearsal.results import provenance
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.policies.trained_policy import RUN_POLICY, TrainedPolicy
 
+# What may differ when a run goes on: it changes how the run is watched and how fast it is, not what it learns.
+FREE = ("threads", "loop.checkpoint_every", "loop.keep_checkpoints")
+
 CONFIG, CURVE = "config.json", "curve.jsonl"
 
 
 class RunFolder:
     """Use as a context manager; `state` is that of the last checkpoint, or None in a new run."""
 
-    def __init__(self, path: Path, config: msgspec.Struct) -> None:
-        """Raises RehearsalError when `path` holds a run with another config."""
+    def __init__(self, path: Path, config: msgspec.Struct, free: Collection[str] = FREE) -> None:
+        """Raises RehearsalError when `path` holds a run whose config differs in more than the keys `free`."""
         self.path = path
         path.mkdir(parents=True, exist_ok=True)
         self.config = plain(config)
         self.provenance = provenance()
-        self._check_config()
+        self._write_config(free)
         self.state = load_checkpoint(path / "checkpoints")
         self._cut_curve(self.step)
         self._curve = (path / CURVE).open("a", encoding="utf-8")
@@ -83,16 +87,16 @@ class RunFolder:
     ) -> None:
         self.close()
 
-    def _check_config(self) -> None:
+    def _write_config(self, free: Collection[str]) -> None:
         path = self.path / CONFIG
         if path.is_file():
             before = json.loads(path.read_text(encoding="utf-8"))["config"]
-            if differing := sorted(_differences(before, json.loads(json.dumps(self.config)))):
+            differing = _differences(before, json.loads(json.dumps(self.config))) - set(free)
+            if differing:
                 raise RehearsalError(
-                    f"{self.path} holds a run with another {', '.join(differing)}; give another --out, or "
+                    f"{self.path} holds a run with another {', '.join(sorted(differing))}; give another --out, or "
                     "remove that folder"
                 )
-            return
         text = json.dumps({**self.provenance, "config": self.config}, indent=2) + "\n"
         partial = path.with_suffix(".partial")
         partial.write_text(text, encoding="utf-8")

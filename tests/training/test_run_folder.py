@@ -112,3 +112,5 @@ def test_another_config_is_refused_by_name(tmp_path: Path) -> None:
     changed = Config(seed=1, nested=LoopOptions(evaluate_every=3))
     with pytest.raises(RehearsalError, match="another nested.evaluate_every, seed"):
         RunFolder(tmp_path, changed)
+    with RunFolder(tmp_path, changed, free=("seed", "nested.evaluate_every")):
+        assert json.loads((tmp_path / "config.json").read_text())["config"]["seed"] == 1

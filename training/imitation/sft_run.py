@@ -30,7 +30,7 @@ class CompactOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Cameras of the cell that it looks through."""
     side_px: int = 96
     """Side of its square pictures, a multiple of 16."""
-    chunk_steps: int = 8
+    chunk_steps: int = 10
     """Control steps a decision."""
     knots: int = 2
     """Points of a chunk that have tokens; the steps between are linear."""
@@ -39,7 +39,9 @@ class CompactOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     codec_margin: float = 0.1
     """Share of the demonstrated range that the bins span beyond it, on both sides."""
     head: Head = "ordinal"
-    """ordinal: a Gaussian over the bins; categorical: a logit for each bin."""
+    """ordinal: Gaussians over the bins; categorical: a logit for each bin."""
+    modes: int = 3
+    """Gaussians a token of the ordinal head."""
     std_floor_bins: float = 0.7
     """Smallest standard deviation of the ordinal head, in bins."""
     width: int = 128
@@ -60,7 +62,7 @@ class SFTRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Folder of the LeRobot dataset."""
     episodes: int | None = None
     """Use the first so many demonstrations; all of them by default."""
-    stride_steps: int = 8
+    stride_steps: int = 1
     """Control steps between the decision points taken from a demonstration."""
     cell: Path = Path("launch/cells/single_piper.toml")
     task: str = "click_bell"
@@ -81,27 +83,27 @@ def run_sft(config: SFTRun) -> None:
     torch.set_num_threads(threads)
     cell, options = read_cell(config.cell), config.policy
     cell.check_task(config.task)
-    with RunFolder(config.out, config) as run:
-        demonstrations = load_demonstrations(
-            config.demonstrations,
-            cameras=options.cameras,
-            side_px=options.side_px,
-            chunk_steps=options.chunk_steps,
-            stride_steps=config.stride_steps,
-            episodes=config.episodes,
-        )
-        log.info("%d decision points of %d demonstrations", len(demonstrations), demonstrations.episode[-1] + 1)
-        policy = new_policy(demonstrations, cell, config.task, options, config.training.seed)
-        learner = SupervisedLearner(policy, demonstrations, config.training)
-        simulator = make_simulator(
-            cell,
-            config.task,
-            cameras=options.cameras,
-            side_px=options.side_px,
-            max_worlds=config.max_worlds,
-            threads=threads,
-        )
-        try:
+    demonstrations = load_demonstrations(
+        config.demonstrations,
+        cameras=options.cameras,
+        side_px=options.side_px,
+        chunk_steps=options.chunk_steps,
+        stride_steps=config.stride_steps,
+        episodes=config.episodes,
+    )
+    log.info("%d decision points of %d demonstrations", len(demonstrations), demonstrations.episode[-1] + 1)
+    policy = new_policy(demonstrations, cell, config.task, options, config.training.seed)
+    learner = SupervisedLearner(policy, demonstrations, config.training)
+    simulator = make_simulator(
+        cell,
+        config.task,
+        cameras=options.cameras,
+        side_px=options.side_px,
+        max_worlds=config.max_worlds,
+        threads=threads,
+    )
+    try:
+        with RunFolder(config.out, config) as run:
             best = train(
                 learner,
                 run,
@@ -110,8 +112,8 @@ def run_sft(config: SFTRun) -> None:
                 evaluate=lambda: learner.validate() | greedy_success(simulator, policy, config.loop, config.decoding),
                 score="greedy_success",
             )
-        finally:
-            simulator.close()
+    finally:
+        simulator.close()
     log.info("greedy success on validation scenarios %.3f; policy in %s", best, config.out / "policy")
 
 
@@ -145,6 +147,7 @@ def new_policy(
         keypoints=options.keypoints,
         head=options.head,
         std_floor_bins=options.std_floor_bins,
+        modes=options.modes,
     )
     record = PolicyRecord(cell=cell.name, task=task, action_spec=spec, transform=transform, codec=codec)
     return TrainedPolicy(CompactPolicy.new(model, seed), record)

@@ -14,7 +14,7 @@ from training.evaluation.success_rate import evaluate_greedy, pass_at_k
 from training.policies.token_distribution import Decoding
 from training.policies.trained_policy import TrainedPolicy, load_policy
 from training.reinforcement.grpo import GRPOConfig, GRPOLearner
-from training.run_folder import RunFolder
+from training.run_folder import FREE, RunFolder
 from training.simulators.factory import make_simulator
 from training.training_loop import LoopOptions, train
 
@@ -61,7 +61,8 @@ def run_grpo(config: GRPORun) -> None:
     )
     chosen = scenarios(policy.record.task, "validation", config.loop.evaluate_scenarios)
     try:
-        with RunFolder(config.out, config) as run:
+        # The rate is constant, so that a run may be prolonged.
+        with RunFolder(config.out, config, free=(*FREE, "training.steps")) as run:
             if run.state is None and config.pass_at:
                 run.log(0, check_pass_at_k(simulator, policy, config))
             best = train(
