@@ -51,7 +51,7 @@ def test_categorical_policy_begins_almost_uniform() -> None:
 
 def test_ordinal_policy_begins_in_the_middle_with_an_eighth_of_the_bins() -> None:
     with torch.no_grad():
-        shares = CompactPolicy.new(config(), seed=0)(**inputs()).softmax(-1)
+        shares = CompactPolicy.new(config(modes=1), seed=0)(**inputs()).softmax(-1)
     bins = torch.arange(32.0)
     mean = shares @ bins
     std = (shares @ bins.square() - mean.square()).sqrt()
@@ -59,13 +59,20 @@ def test_ordinal_policy_begins_in_the_middle_with_an_eighth_of_the_bins() -> Non
     assert (std - 4).abs().max() < 1
 
 
-def test_ordinal_logits_are_a_gaussian_over_the_bins() -> None:
-    """Output 0.25 and log std log 2 with 16 bins: mean 8 (1 + 1.2 x 0.25) - 0.5 = 9.9, so bin 10 is the nearest."""
-    head = OrdinalHead(width=1, action_dim=1, bins=16, std_floor_bins=0.5)
+def one_gaussian(offset: float, log_std: float) -> OrdinalHead:
+    """Returns a head of 16 bins that gives these two outputs whatever the query."""
+    head = CompactPolicy.new(config(action_dim=1, bins=16, std_floor_bins=0.5, modes=1), seed=0).head
+    assert isinstance(head, OrdinalHead)
     with torch.no_grad():
         head.out.weight.zero_()
-        head.out.bias.copy_(torch.tensor([0.25, math.log(2.0)]))
-        logits = head(torch.zeros(1, 1, 1)).flatten()
+        head.out.bias[:2] = torch.tensor([offset, log_std])
+    return head
+
+
+def test_ordinal_logits_are_a_gaussian_over_the_bins() -> None:
+    """Output 0.25 and log std log 2 with 16 bins: mean 8 (1 + 1.2 x 0.25) - 0.5 = 9.9, so bin 10 is the nearest."""
+    with torch.no_grad():
+        logits = one_gaussian(0.25, math.log(2.0))(torch.zeros(1, 1, 32)).flatten()
     expected = -((torch.arange(16.0) - 9.9).square()) / 8
     assert torch.allclose(logits.log_softmax(0), expected.log_softmax(0), atol=1e-5)
     assert logits.max().item() == pytest.approx(0, abs=1e-6)
@@ -73,28 +80,22 @@ def test_ordinal_logits_are_a_gaussian_over_the_bins() -> None:
 
 
 def test_ordinal_std_has_a_floor_and_logits_stay_finite_far_outside() -> None:
-    head = OrdinalHead(width=1, action_dim=1, bins=16, std_floor_bins=0.5)
     with torch.no_grad():
-        head.out.weight.zero_()
-        head.out.bias.copy_(torch.tensor([50.0, -30.0]))
-        logits = head(torch.zeros(1, 1, 1)).flatten()
+        logits = one_gaussian(50.0, -30.0)(torch.zeros(1, 1, 32)).flatten()
     assert torch.isfinite(logits).all()
     assert logits.argmax().item() == 15
 
 
 def test_ordinal_gradient_is_that_of_the_plain_gaussian() -> None:
     """Logits measured from the nearest bin shift all by the same number, which no softmax sees."""
-    bias = torch.tensor([0.31, 1.1], dtype=torch.float64, requires_grad=True)
-    mean, std = 8 * (1 + 1.2 * bias[0]) - 0.5, bias[1].exp()
+    outputs = torch.tensor([0.31, 1.1], dtype=torch.float64, requires_grad=True)
+    mean, std = 8 * (1 + 1.2 * outputs[0]) - 0.5, outputs[1].exp()
     plain = -((torch.arange(16) - mean) ** 2) / (2 * std**2)
     plain.log_softmax(0)[3].backward()
-    head = OrdinalHead(width=1, action_dim=1, bins=16, std_floor_bins=0.5)
-    with torch.no_grad():
-        head.out.weight.zero_()
-        head.out.bias.copy_(bias)
-    head(torch.zeros(1, 1, 1)).flatten().log_softmax(0)[3].backward()
-    assert head.out.bias.grad is not None and bias.grad is not None
-    assert torch.allclose(head.out.bias.grad.double(), bias.grad, rtol=1e-4)
+    head = one_gaussian(0.31, 1.1)
+    head(torch.zeros(1, 1, 32)).flatten().log_softmax(0)[3].backward()
+    assert head.out.bias.grad is not None and outputs.grad is not None
+    assert torch.allclose(head.out.bias.grad[:2].double(), outputs.grad, rtol=1e-4)
 
 
 def test_every_input_matters_and_padding_does_not() -> None:
