@@ -116,17 +116,17 @@ def test_grpo_without_any_reward_leaves_the_policy_alone(toy: Any, toy_policy: M
 def test_sft_then_grpo_learn_to_reach(toy: Any, toy_policy: Maker, toy_demonstrations: DemonstrationSet) -> None:
     """Thirty demonstrations give a policy that misses often; reinforcement alone then makes it reach."""
     policy = toy_policy()
-    tutor = SupervisedLearner(policy, toy_demonstrations, SFTConfig(steps=60, target_std_bins=2.0))
+    tutor = SupervisedLearner(policy, toy_demonstrations, SFTConfig(steps=80, target_std_bins=2.0))
     for _ in range(tutor.config.steps):
         tutor.update()
     judged = scenarios(TASK, "validation", 100)
     greedy_before = run_greedy(toy(max_worlds=100), policy, judged).rate
-    config = GRPOConfig(groups=16, learning_rate=3e-4, temperature=1.0)
+    config = GRPOConfig(groups=16, learning_rate=5e-4, temperature=1.0)
     learner = GRPOLearner(policy, toy(max_worlds=128), config)
     sampled = [learner.update()["sampled_success"] for _ in range(25)]
     greedy_after = run_greedy(toy(max_worlds=100), policy, judged).rate
-    assert greedy_before < 0.8
-    assert greedy_after >= greedy_before + 0.15
+    assert greedy_before < 0.6
+    assert greedy_after >= greedy_before + 0.25
     assert np.mean(sampled[-5:]) >= np.mean(sampled[:5]) + 0.15
 
 
