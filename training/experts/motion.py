@@ -1,25 +1,29 @@
-"""From waypoints of the tool to joint targets at the control rate: minimum-jerk in time, straight in space."""
+"""From waypoints of the tool to joint targets at the control rate: minimum-jerk in time, Bezier curves in space."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.interpolate import CubicSpline
+from scipy.special import comb
 
 from rehearsal.cell import Limits
 from training.experts.inverse_kinematics import ArmInverseKinematics
 
-_SAMPLES_A_SEGMENT = 4
+_SAMPLES_A_POINT = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class Waypoint:
     """Where the tool should be after `duration_s`: position (3,) in the world [m], gripper opening [m].
 
-    A waypoint at the place of the one before closes, opens or waits.
+    via_m: control points of a Bezier curve that leads there; without any the path is straight. A curve does not
+    stop on its way, so no picture of it leaves open whether to go on. A waypoint at the place of the one before
+    closes, opens or waits.
     """
 
     position_m: tuple[float, float, float]
+    via_m: tuple[tuple[float, float, float], ...] = ()
     opening_m: float
     duration_s: float
 
@@ -54,7 +58,7 @@ def plan(
         target = np.asarray(waypoint.position_m, float)
         if np.linalg.norm(target - position) > 1e-4:
             path = _within_limits(
-                _straight(kinematics, joints, position, target), steps, control_rate_hz, limits
+                _curve(kinematics, joints, np.array([position, *waypoint.via_m, target])), steps, control_rate_hz, limits
             )
         else:
             path = np.repeat(joints[None], steps, axis=0)
@@ -64,15 +68,16 @@ def plan(
     return np.concatenate(pieces)
 
 
-def _straight(
-    kinematics: ArmInverseKinematics, joints: np.ndarray, position: np.ndarray, target: np.ndarray
-) -> CubicSpline:
-    """Returns joint angles [rad] over 0 to 1 that move the tool straight from where `joints` have it to a target."""
-    fractions = np.linspace(0, 1, _SAMPLES_A_SEGMENT + 1)
-    knots = [joints]
-    for fraction in fractions[1:]:
-        point = position + fraction * (target - position)
-        knots.append(kinematics.solve(point, tilt_at(point[2])))
+def _curve(kinematics: ArmInverseKinematics, joints: np.ndarray, control_m: np.ndarray) -> CubicSpline:
+    """Returns joint angles [rad] over 0 to 1 that move the tool along a Bezier curve.
+
+    control_m: (N, 3) control points; the first is where `joints` have the tool.
+    """
+    degree = len(control_m) - 1
+    fractions = np.linspace(0, 1, _SAMPLES_A_POINT * degree + 1)
+    power = np.arange(degree + 1)
+    weights = comb(degree, power) * fractions[:, None] ** power * (1 - fractions[:, None]) ** (degree - power)
+    knots = [joints, *(kinematics.solve(point, tilt_at(point[2])) for point in (weights @ control_m)[1:])]
     return CubicSpline(fractions, np.array(knots))
 
 

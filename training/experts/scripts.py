@@ -1,6 +1,6 @@
 """What the expert does in each task, as waypoints; jitter makes a hundred demonstrations a hundred."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -37,6 +37,15 @@ class Hand:
         duration = self._pace * (0.20 + distance / _SPEED_M_S)
         self._add(target, self.opening if opening is None else opening, duration)
 
+    def reach(self, place: np.ndarray, height_m: float, *, above_m: float, opening: float, jitter_m: float) -> None:
+        """Comes down to a height above a place (2,) along one curve, from `above_m` higher, without a stop."""
+        self._bend(place, height_m, [np.array([*place, height_m + above_m])], opening, jitter_m)
+
+    def carry(self, place: np.ndarray, height_m: float, *, above_m: float, jitter_m: float) -> None:
+        """Goes up, across and down to a height above a place (2,) along one curve."""
+        lift = self.position + [0, 0, above_m]
+        self._bend(place, height_m, [lift, np.array([*place, height_m + above_m])], self.opening, jitter_m)
+
     def grip(self, opening: float, seconds: float) -> None:
         self._add(self.position, opening, self._pace * seconds)
 
@@ -46,9 +55,19 @@ class Hand:
         radial = radial / np.linalg.norm(radial)
         return np.array([-radial[1], radial[0]])
 
-    def _add(self, target: np.ndarray, opening: float, duration_s: float) -> None:
-        x, y, z = (float(value) for value in target)
-        self.waypoints.append(Waypoint(position_m=(x, y, z), opening_m=opening, duration_s=duration_s))
+    def _bend(
+        self, place: np.ndarray, height_m: float, via: list[np.ndarray], opening: float, jitter_m: float
+    ) -> None:
+        """Follows the curve through jittered control points; a curve is some 15 % shorter than its polygon."""
+        via = [point + jitter_m * self.rng.uniform(-1, 1, 3) for point in via]
+        target = np.array([*place, height_m])
+        polygon = np.linalg.norm(np.diff([self.position, *via, target], axis=0), axis=1).sum()
+        self._add(target, opening, self._pace * (0.20 + 0.85 * float(polygon) / _SPEED_M_S), via)
+
+    def _add(self, target: np.ndarray, opening: float, duration_s: float, via: Sequence[np.ndarray] = ()) -> None:
+        place, *bends = ((float(x), float(y), float(z)) for x, y, z in [target, *via])
+        waypoint = Waypoint(position_m=place, via_m=tuple(bends), opening_m=opening, duration_s=duration_s)
+        self.waypoints.append(waypoint)
         self.position, self.opening = np.asarray(target, float), opening
 
 
@@ -61,9 +80,8 @@ def click_bell(hand: Hand, places: Places) -> None:
 
 def pick_bottle(hand: Hand, places: Places) -> None:
     bottle = places["bottle"]
-    hand.move(bottle, objects.BOTTLE_NECK_M + 0.065, opening=_OPEN_M, jitter_m=0.008)
-    hand.move(bottle, objects.BOTTLE_NECK_M - 0.010)
-    hand.grip(0.0, 0.35)
+    hand.reach(bottle, objects.BOTTLE_NECK_M - 0.010, above_m=0.10, opening=_OPEN_M, jitter_m=0.02)
+    hand.grip(0.0, 0.3)
     hand.move(bottle, objects.BOTTLE_NECK_M + 0.100, jitter_m=0.005)
     hand.grip(0.0, 0.3)
 
@@ -71,12 +89,9 @@ def pick_bottle(hand: Hand, places: Places) -> None:
 def place_empty_cup(hand: Hand, places: Places) -> None:
     cup, coaster = places["cup"], places["coaster"]
     grasp = objects.CUP_HEIGHT_M - 0.025
-    hand.move(cup, grasp + 0.075, opening=_OPEN_M, jitter_m=0.006)
-    hand.move(cup, grasp)
+    hand.reach(cup, grasp, above_m=0.12, opening=_OPEN_M, jitter_m=0.02)
     hand.grip(0.03, 0.3)
-    hand.move(cup, grasp + 0.035)
-    hand.move(coaster, grasp + 0.035)
-    hand.move(coaster, grasp + objects.COASTER_HEIGHT_M + 0.002)
+    hand.carry(coaster, grasp + objects.COASTER_HEIGHT_M + 0.002, above_m=0.06, jitter_m=0.01)
     hand.grip(_OPEN_M, 0.3)
     hand.move(coaster, grasp + 0.07, jitter_m=0.005)
 
@@ -88,12 +103,9 @@ def stack_bowls(hand: Hand, places: Places) -> None:
     pinch = objects.BOWL_HEIGHT_M
     at = bowl + rim * hand.across(bowl)
     to = target + rim * hand.across(target)
-    hand.move(at, pinch + 0.07, opening=0.05, jitter_m=0.006)
-    hand.move(at, pinch)
-    hand.grip(0.0, 0.35)
-    hand.move(at, pinch + 0.065)
-    hand.move(to, pinch + 0.065)
-    hand.move(to, pinch + objects.BOWL_RIM_HEIGHT_M + 0.002)
+    hand.reach(at, pinch, above_m=0.12, opening=0.05, jitter_m=0.015)
+    hand.grip(0.0, 0.3)
+    hand.carry(to, pinch + objects.BOWL_RIM_HEIGHT_M + 0.002, above_m=0.10, jitter_m=0.01)
     hand.grip(0.05, 0.3)
     hand.move(to, pinch + 0.08, jitter_m=0.005)
 

@@ -11,8 +11,9 @@ from rehearsal.transforms import InputTransform
 # Below this standard deviation a state value does not vary but for noise, which normalising would blow up:
 # 0.01 is half a degree for a joint [rad] and a centimetre for a gripper [m].
 STATE_STD_FLOOR = 0.01
-# Smallest range of a codec dimension, in its unit: an arm that never moves in the demonstrations still has bins.
-CODEC_RANGE_FLOOR = 0.02
+# Smallest range of a codec dimension, in its unit: a joint that hardly moves in the demonstrations must not get bins
+# finer than an arm can follow, for their noise would then outweigh every other token's gradient.
+CODEC_RANGE_FLOOR = 0.3
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -42,7 +42,7 @@ class CompactOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """ordinal: Gaussians over the bins; categorical: a logit for each bin."""
     modes: int = 3
     """Gaussians a token of the ordinal head."""
-    std_floor_bins: float = 0.7
+    std_floor_bins: float = 2.0
     """Smallest standard deviation of the ordinal head, in bins."""
     width: int = 128
     layers: int = 2

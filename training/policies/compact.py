@@ -29,13 +29,16 @@ CHANNELS = (32, 32, 64, 64)
 # bin is reached without a saturated output.
 MEAN_REACH = 1.2
 INITIAL_STD_FRACTION = 1 / 8
+# Of the normalised keypoint maps before their softmax: peaks already stand out, and still share the gradient.
+INITIAL_SHARPNESS = 3.0
+CONTRAST_FLOOR = 0.025
 
 
 class CompactPolicyConfig(PretrainedConfig):
     """cameras: number of pictures. side_px: of a square picture, a multiple of 16. state_dim: S. text_buckets: ids.
 
     knots, action_dim, bins: K, A and the bins of the action codec. camera_tokens: tokens a camera. keypoints: of
-    each camera. std_floor_bins: the ordinal head's smallest standard deviation, in bins.
+    each camera. std_floor_bins: the ordinal head's smallest standard deviation, in bins; modes: its Gaussians a token.
     """
 
     model_type = "rehearsal_compact"
@@ -55,7 +58,8 @@ class CompactPolicyConfig(PretrainedConfig):
         camera_tokens: int = 4,
         keypoints: int = 32,
         head: Head = "ordinal",
-        std_floor_bins: float = 0.7,
+        std_floor_bins: float = 2.0,
+        modes: int = 3,
         **kwargs: Any,
     ) -> None:
         if side_px % 16:
@@ -76,13 +80,16 @@ class CompactPolicyConfig(PretrainedConfig):
         self.keypoints = keypoints
         self.head = head
         self.std_floor_bins = std_floor_bins
+        self.modes = modes
         super().__init__(**kwargs)
 
 
 class CameraEncoder(nn.Module):
-    """One camera's pictures (B, 3, side, side), in [-1, 1], to tokens (B, camera_tokens, width)."""
+    """One camera's pictures (B, 3, side, side) to tokens (B, camera_tokens, width).
 
-    grid: Tensor
+    Each picture is standardised first, and the features are normalised: without that the small differences between
+    dark pictures are outweighed by the state, and the policy learns to act blindly.
+    """
 
     def __init__(self, config: CompactPolicyConfig) -> None:
         super().__init__()
@@ -96,18 +103,35 @@ class CameraEncoder(nn.Module):
             nn.Conv2d(third, fourth, 3, stride=2, padding=1), nn.ReLU(),
         )  # fmt: skip
         self.keypoint_maps = nn.Conv2d(second, config.keypoints, 1)
+        self.sharpness = nn.Parameter(torch.full((config.keypoints, 1), INITIAL_SHARPNESS))
         cells = config.side_px // 16
-        features = fourth * cells * cells + 2 * config.keypoints
-        self.tokens = nn.Linear(features, config.camera_tokens * config.width)
+        self.normalise = nn.LayerNorm(fourth * cells * cells)
+        self.tokens = nn.Linear(fourth * cells * cells + 2 * config.keypoints, config.camera_tokens * config.width)
         self.shape = (config.camera_tokens, config.width)
         self.register_buffer("grid", position_grid(config.side_px // 4))
 
+    def reset(self) -> None:
+        """Initialises the convolutions for ReLU (He et al. 2015): the signal keeps its size through all four."""
+        for layer in (*self.fine, *self.coarse):
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+
     def forward(self, pictures: Tensor) -> Tensor:
-        fine = self.fine(pictures)
-        flat = self.coarse(fine).flatten(1)
-        share = F.softmax(self.keypoint_maps(fine).flatten(2), dim=-1)
-        keypoints = (share @ self.grid).flatten(1)
+        fine = self.fine(standardise(pictures))
+        flat = self.normalise(self.coarse(fine).flatten(1))
+        maps = self.keypoint_maps(fine).flatten(2)
+        maps = (maps - maps.mean(-1, keepdim=True)) / (maps.std(-1, keepdim=True) + 1e-5) * self.sharpness
+        keypoints = 2 * (F.softmax(maps, dim=-1) @ self.grid).flatten(1)
         return self.tokens(torch.cat([flat, keypoints], dim=1)).unflatten(1, self.shape)
+
+
+def standardise(pictures: Tensor) -> Tensor:
+    """Returns pictures (B, 3, side, side) in [0, 1] with each channel's mean removed and one contrast for all three.
+
+    The contrast's floor keeps the noise of an almost uniform picture from being blown up.
+    """
+    centred = pictures - pictures.mean((2, 3), keepdim=True)
+    return centred / (centred.square().mean((1, 2, 3), keepdim=True).sqrt() + CONTRAST_FLOOR)
 
 
 class Block(nn.Module):
@@ -132,33 +156,38 @@ class Block(nn.Module):
 
 
 class OrdinalHead(nn.Module):
-    """Queries (B, K, width) to logits (B, K, A, bins) of a Gaussian over the bins.
+    """Queries (B, K, width) to logits (B, K, A, bins) of a mixture of Gaussians over the bins.
 
-    Logits are those of the bin nearest to the mean set to 0: the same distribution, and well scaled numbers.
+    Several modes let a policy hesitate between two answers (close the gripper now, or not yet) without averaging
+    them. Each component is measured from its value at the bin nearest to its mean: the same distribution when
+    there is one component, and well scaled numbers.
     """
 
-    index: Tensor
-
-    def __init__(self, width: int, action_dim: int, bins: int, std_floor_bins: float) -> None:
+    def __init__(self, width: int, action_dim: int, bins: int, std_floor_bins: float, modes: int) -> None:
         super().__init__()
-        self.action_dim, self.bins = action_dim, bins
+        self.shape, self.bins = (3, action_dim, modes), bins
         self.log_std_range = (math.log(std_floor_bins), math.log(bins))
-        self.out = nn.Linear(width, 2 * action_dim)
+        self.out = nn.Linear(width, 3 * action_dim * modes)
         self.register_buffer("index", torch.arange(bins, dtype=torch.float32))
 
     def reset(self) -> None:
-        """Starts at the middle bin with a standard deviation of an eighth of the bins."""
+        """Starts with the modes spread around the middle bin, each an eighth of the bins wide."""
+        modes = self.shape[2]
         with torch.no_grad():
             self.out.weight.mul_(0.1)
-            self.out.bias.zero_()
-            self.out.bias[self.action_dim :] = math.log(self.bins * INITIAL_STD_FRACTION)
+            bias = self.out.bias.zero_().view(self.shape)
+            bias[0] = (torch.arange(modes) - (modes - 1) / 2) / (2 * modes)
+            bias[1] = math.log(self.bins * INITIAL_STD_FRACTION)
 
     def forward(self, queries: Tensor) -> Tensor:
-        offset, log_std = self.out(queries).float().split(self.action_dim, dim=-1)
+        offset, log_std, weight = self.out(queries).float().unflatten(-1, self.shape).unbind(-3)
         mean = (self.bins * 0.5 * (1 + MEAN_REACH * offset) - 0.5).unsqueeze(-1)
-        inverse_std = torch.exp(-log_std.clamp(*self.log_std_range)).unsqueeze(-1)
+        log_std = log_std.clamp(*self.log_std_range).unsqueeze(-1)
         nearest = mean.detach().round().clamp(0, self.bins - 1)
-        return -0.5 * (self.index - nearest) * (self.index + nearest - 2 * mean) * inverse_std.square()
+        quadratic = -0.5 * (self.index - nearest) * (self.index + nearest - 2 * mean) * torch.exp(-2 * log_std)
+        if self.shape[2] == 1:
+            return quadratic.squeeze(-2)
+        return torch.logsumexp(quadratic - log_std + F.log_softmax(weight, dim=-1).unsqueeze(-1), dim=-2)
 
 
 class CategoricalHead(nn.Module):
@@ -197,7 +226,7 @@ class CompactPolicy(PreTrainedModel):
         self.blocks = nn.ModuleList(Block(width, config.heads) for _ in range(config.layers))
         self.norm = nn.LayerNorm(width)
         self.head: OrdinalHead | CategoricalHead = (
-            OrdinalHead(width, config.action_dim, config.bins, config.std_floor_bins)
+            OrdinalHead(width, config.action_dim, config.bins, config.std_floor_bins, config.modes)
             if config.head == "ordinal"
             else CategoricalHead(width, config.action_dim, config.bins)
         )
@@ -213,6 +242,8 @@ class CompactPolicy(PreTrainedModel):
             for parameter in (policy.place, policy.queries):
                 nn.init.normal_(parameter, std=0.5)
             policy.head.reset()
+            for encoder in policy.encoders:
+                encoder.reset()
         return policy
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -221,7 +252,7 @@ class CompactPolicy(PreTrainedModel):
     def forward(self, images: Tensor, state: Tensor, text: Tensor) -> Tensor:
         """images: uint8 (B, cameras, side, side, 3). state: float32 (B, S). text: int64 (B, L), 0 = padding."""
         tokens = [
-            encoder(images[:, camera].permute(0, 3, 1, 2).to(torch.float32) / 127.5 - 1.0)
+            encoder(images[:, camera].permute(0, 3, 1, 2).to(torch.float32) / 255.0)
             for camera, encoder in enumerate(self.encoders)
         ]
         tokens.append(self.state_token(state).unsqueeze(1))

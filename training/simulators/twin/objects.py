@@ -64,8 +64,8 @@ def add_bottle(spec: mujoco.MjSpec, name: str) -> None:
 def add_cup(spec: mujoco.MjSpec, name: str) -> None:
     """An empty cup (free); solid to the touch, hollow to the eye."""
     body = _free_body(spec, name)
-    _cylinder(body, 0.0, CUP_HEIGHT_M, CUP_RADIUS_M, (0.20, 0.35, 0.75), mass=0.08)
-    _visual(_cylinder(body, CUP_HEIGHT_M - 0.002, CUP_HEIGHT_M + 0.0005, 0.017, (0.03, 0.05, 0.12)))
+    _cylinder(body, 0.0, CUP_HEIGHT_M, CUP_RADIUS_M, (0.95, 0.70, 0.10), mass=0.08)
+    _visual(_cylinder(body, CUP_HEIGHT_M - 0.002, CUP_HEIGHT_M + 0.0005, 0.017, (0.25, 0.16, 0.02)))
     _visual(_cylinder(body, CUP_HEIGHT_M - 0.010, CUP_HEIGHT_M - 0.004, 0.0206, (0.92, 0.92, 0.92)))
 
 

@@ -62,8 +62,8 @@ def build_spec(cell: Cell, task: Task) -> mujoco.MjSpec:
     # znear and zfar are in units of the extent [m].
     spec.stat.extent, spec.stat.center = 1.0, (0.3, 0.0, 0.1)
     spec.visual.map.znear, spec.visual.map.zfar = 0.02, 10.0
-    spec.visual.headlight.ambient = (0.38, 0.38, 0.38)
-    spec.visual.headlight.diffuse = (0.25, 0.25, 0.25)
+    spec.visual.headlight.ambient = (0.34, 0.34, 0.34)
+    spec.visual.headlight.diffuse = (0.15, 0.15, 0.15)
     spec.visual.headlight.specular = (0.0, 0.0, 0.0)
     _add_room(spec, cell)
     for arm in cell.arms:
@@ -128,7 +128,7 @@ def _add_room(spec: mujoco.MjSpec, cell: Cell) -> None:
     floor.rgba = (0.55, 0.56, 0.58, 1)
     for geom in (table, floor):
         geom.contype, geom.conaffinity, geom.group = 0, 0, ROOM_GROUP
-    for name, position, diffuse in (("lamp", (0.3, 0.6, 1.6), 0.45), ("window", (1.2, -1.0, 1.4), 0.25)):
+    for name, position, diffuse in (("lamp", (0.3, 0.6, 1.6), 0.35), ("window", (1.2, -1.0, 1.4), 0.20)):
         light = world.add_light(name=name, pos=position, type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL)
         light.dir = -np.array(position) / np.linalg.norm(position)
         light.diffuse, light.specular, light.castshadow = (diffuse,) * 3, (0.15,) * 3, False
