@@ -57,9 +57,8 @@ def plan(
         steps = max(1, round(waypoint.duration_s * control_rate_hz))
         target = np.asarray(waypoint.position_m, float)
         if np.linalg.norm(target - position) > 1e-4:
-            path = _within_limits(
-                _curve(kinematics, joints, np.array([position, *waypoint.via_m, target])), steps, control_rate_hz, limits
-            )
+            curve = _curve(kinematics, joints, np.array([position, *waypoint.via_m, target]))
+            path = _within_limits(curve, steps, control_rate_hz, limits)
         else:
             path = np.repeat(joints[None], steps, axis=0)
         openings = opening + _progress(len(path)) * (waypoint.opening_m - opening)

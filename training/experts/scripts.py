@@ -43,7 +43,7 @@ class Hand:
 
     def carry(self, place: np.ndarray, height_m: float, *, above_m: float, jitter_m: float) -> None:
         """Goes up, across and down to a height above a place (2,) along one curve."""
-        lift = self.position + [0, 0, above_m]
+        lift = self.position + np.array([0, 0, above_m])
         self._bend(place, height_m, [lift, np.array([*place, height_m + above_m])], self.opening, jitter_m)
 
     def grip(self, opening: float, seconds: float) -> None:

@@ -13,7 +13,7 @@ greedy one that is served. The categorical head gives every bin its own logit, a
 """
 
 import math
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -91,6 +91,8 @@ class CameraEncoder(nn.Module):
     dark pictures are outweighed by the state, and the policy learns to act blindly.
     """
 
+    grid: Tensor
+
     def __init__(self, config: CompactPolicyConfig) -> None:
         super().__init__()
         first, second, third, fourth = CHANNELS
@@ -162,6 +164,8 @@ class OrdinalHead(nn.Module):
     them. Each component is measured from its value at the bin nearest to its mean: the same distribution when
     there is one component, and well scaled numbers.
     """
+
+    index: Tensor
 
     def __init__(self, width: int, action_dim: int, bins: int, std_floor_bins: float, modes: int) -> None:
         super().__init__()
@@ -243,7 +247,7 @@ class CompactPolicy(PreTrainedModel):
                 nn.init.normal_(parameter, std=0.5)
             policy.head.reset()
             for encoder in policy.encoders:
-                encoder.reset()
+                cast(CameraEncoder, encoder).reset()
         return policy
 
     def _init_weights(self, module: nn.Module) -> None:
