@@ -5,7 +5,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/bootstrap.sh"
 
 CELL=launch/cells/single_piper.toml
 # Few demonstrations, so that the fine-tuned policy leaves something to learn: the harder the task, the more it needs.
-declare -A DEMONSTRATIONS=([click_bell]=8 [pick_bottle]=20 [place_empty_cup]=40 [stack_bowls]=60)
+declare -A DEMONSTRATIONS=([click_bell]=8 [pick_bottle]=20 [place_empty_cup]=100 [stack_bowls]=120)
 
 for task in click_bell pick_bottle place_empty_cup stack_bowls; do
   python training/collect_demos.py --cell "$CELL" --task "$task" --episodes "${DEMONSTRATIONS[$task]}" \
