@@ -5,7 +5,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from training.policies.compact import CompactPolicy, CompactPolicyConfig, OrdinalHead, position_grid
+from training.policies.compact import (
+    CONTRAST_FLOOR,
+    CompactPolicy,
+    CompactPolicyConfig,
+    position_grid,
+    standardise,
+)
 
 
 def config(**changes: object) -> CompactPolicyConfig:
@@ -59,43 +65,26 @@ def test_ordinal_policy_begins_in_the_middle_with_an_eighth_of_the_bins() -> Non
     assert (std - 4).abs().max() < 1
 
 
-def one_gaussian(offset: float, log_std: float) -> OrdinalHead:
-    """Returns a head of 16 bins that gives these two outputs whatever the query."""
-    head = CompactPolicy.new(config(action_dim=1, bins=16, std_floor_bins=0.5, modes=1), seed=0).head
-    assert isinstance(head, OrdinalHead)
-    with torch.no_grad():
-        head.out.weight.zero_()
-        head.out.bias[:2] = torch.tensor([offset, log_std])
-    return head
+def test_standardised_pictures_by_hand() -> None:
+    """Contrasts 0.1, 0 and 0.2 of the channels: together sqrt((0.01 + 0 + 0.04) / 3) = 0.1291, and the floor 0.025."""
+    picture = torch.tensor([[[[0.2, 0.4], [0.4, 0.2]], [[0.7, 0.7], [0.7, 0.7]], [[0.1, 0.5], [0.1, 0.5]]]])
+    signs = torch.tensor([[[[-0.1, 0.1], [0.1, -0.1]], [[0.0, 0.0], [0.0, 0.0]], [[-0.2, 0.2], [-0.2, 0.2]]]])
+    assert torch.allclose(standardise(picture), signs / 0.154099, atol=1e-5)
 
 
-def test_ordinal_logits_are_a_gaussian_over_the_bins() -> None:
-    """Output 0.25 and log std log 2 with 16 bins: mean 8 (1 + 1.2 x 0.25) - 0.5 = 9.9, so bin 10 is the nearest."""
-    with torch.no_grad():
-        logits = one_gaussian(0.25, math.log(2.0))(torch.zeros(1, 1, 32)).flatten()
-    expected = -((torch.arange(16.0) - 9.9).square()) / 8
-    assert torch.allclose(logits.log_softmax(0), expected.log_softmax(0), atol=1e-5)
-    assert logits.max().item() == pytest.approx(0, abs=1e-6)
-    assert logits.argmax().item() == 10
-
-
-def test_ordinal_std_has_a_floor_and_logits_stay_finite_far_outside() -> None:
-    with torch.no_grad():
-        logits = one_gaussian(50.0, -30.0)(torch.zeros(1, 1, 32)).flatten()
-    assert torch.isfinite(logits).all()
-    assert logits.argmax().item() == 15
-
-
-def test_ordinal_gradient_is_that_of_the_plain_gaussian() -> None:
-    """Logits measured from the nearest bin shift all by the same number, which no softmax sees."""
-    outputs = torch.tensor([0.31, 1.1], dtype=torch.float64, requires_grad=True)
-    mean, std = 8 * (1 + 1.2 * outputs[0]) - 0.5, outputs[1].exp()
-    plain = -((torch.arange(16) - mean) ** 2) / (2 * std**2)
-    plain.log_softmax(0)[3].backward()
-    head = one_gaussian(0.31, 1.1)
-    head(torch.zeros(1, 1, 32)).flatten().log_softmax(0)[3].backward()
-    assert head.out.bias.grad is not None and outputs.grad is not None
-    assert torch.allclose(head.out.bias.grad[:2].double(), outputs.grad, rtol=1e-4)
+def test_brightness_and_contrast_leave_a_standardised_picture_up_to_the_floor() -> None:
+    """An offset changes nothing. Contrast r times a: a (r + f) / (a r + f) with the floor f, so 1 without it."""
+    picture = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    before = standardise(picture)
+    assert torch.allclose(standardise(picture + torch.tensor([0.3, -0.1, 0.2]).view(3, 1, 1)), before, atol=1e-5)
+    contrast = (picture - picture.mean((2, 3), keepdim=True)).square().mean((1, 2, 3), keepdim=True).sqrt()
+    for factor in (0.5, 1.5):
+        kept = factor * (contrast + CONTRAST_FLOOR) / (factor * contrast + CONTRAST_FLOOR)
+        found = standardise(factor * picture + 0.1)
+        assert torch.allclose(found, kept * before, atol=1e-5)
+        assert (kept - 1).abs().max() < 0.1
+    noise = 0.5 + 0.002 * (picture - 0.5)
+    assert standardise(noise).abs().max() < 0.001 / CONTRAST_FLOOR + 0.01
 
 
 def test_every_input_matters_and_padding_does_not() -> None:
