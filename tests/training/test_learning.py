@@ -105,6 +105,27 @@ def test_first_minibatch_has_ratio_one(toy: Any, toy_policy: Maker) -> None:
     assert scalars["clip_fraction"] == 0
 
 
+def test_grpo_warms_up_by_steps_and_a_resumed_run_knows_where_it_is(toy: Any, toy_policy: Maker) -> None:
+    """Thirds of 0.003 over three steps, the same for every minibatch of a step; without warm-up the whole rate."""
+
+    def rates(warmup_steps: int, first: int, count: int) -> list[float]:
+        config = GRPOConfig(
+            groups=4, group_size=4, minibatches=2, learning_rate=3e-3, warmup_steps=warmup_steps,
+            sampling=DynamicSampling(enabled=False),
+        )  # fmt: skip
+        learner = GRPOLearner(toy_policy(), toy(tolerance=0.3), config)
+        learner.load_state({**learner.state(), "step": first})
+        seen: list[float] = []
+        learner.optimiser.register_step_pre_hook(lambda optimiser, *_: seen.append(optimiser.param_groups[0]["lr"]))
+        for _ in range(count):
+            learner.update()
+        return seen
+
+    assert rates(3, 0, 5) == pytest.approx([1e-3, 1e-3, 2e-3, 2e-3, 3e-3, 3e-3, 3e-3, 3e-3, 3e-3, 3e-3])
+    assert rates(3, 1, 2) == pytest.approx([2e-3, 2e-3, 3e-3, 3e-3])
+    assert rates(0, 0, 1) == pytest.approx([3e-3, 3e-3])
+
+
 def test_grpo_without_any_reward_leaves_the_policy_alone(toy: Any, toy_policy: Maker) -> None:
     learner = GRPOLearner(toy_policy(), toy(tolerance=1e-9), GRPO)
     before = {name: tensor.clone() for name, tensor in weights(learner.policy).items()}
