@@ -139,11 +139,14 @@ def test_ctrl_c_keeps_what_was_collected(tmp_path: Path) -> None:
     options = ["--task", "click_bell", "--episodes", "5000", "--side-px", "16", "--max-worlds", "4"]
     command = [sys.executable, "training/collect_demos.py", *options, "--cameras", "head", "--out", str(tmp_path)]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while not list(tmp_path.glob("videos/*/*/*.mp4")) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    time.sleep(0.5)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    try:
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob("videos/*/*/*.mp4")) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130 and "run the same command again" in errors and "Traceback" not in errors
     assert [row[0] for row in rows_of(tmp_path)] == list(range(len(LeRobotReader(tmp_path))))
