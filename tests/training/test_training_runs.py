@@ -43,7 +43,7 @@ def sft(demonstrations: Path) -> SFTRun:
         demonstrations=demonstrations,
         cell=CELL,
         policy=CompactOptions(cameras=("wrist", "head"), side_px=32, width=32, layers=1, heads=2, keypoints=8),
-        training=SFTConfig(steps=6, batch_frames=16, validation_fraction=0.2),
+        training=SFTConfig(steps=6, batch_frames=16, warmup_steps=2, validation_fraction=0.2),
         loop=LOOK,
         max_worlds=4,
         threads=1,
@@ -72,7 +72,7 @@ def test_decision_points_are_what_the_dataset_holds(demonstrations: Path) -> Non
 def test_sft_leaves_a_policy_and_running_it_again_changes_nothing(sft: SFTRun) -> None:
     curve = read_curve(sft.out)
     assert [line["step"] for line in curve] == [1, 2, 3, 4, 5, 6]
-    assert curve[-1]["loss"] < curve[0]["loss"]
+    assert curve[-1]["loss"] < curve[0]["loss"] - 0.3
     assert {"validation_loss", "greedy_success"} <= curve[-1].keys()
     policy = load_policy(sft.out)
     assert policy.record.transform.cameras == ("wrist", "head") and policy.record.cell == "single_piper"
