@@ -4,7 +4,7 @@
 source "$(dirname "${BASH_SOURCE[0]}")/bootstrap.sh"
 
 SECONDS=0  # the clock runs without installation
-RUN=runs/quickstart BUNDLES=runs/bundles
+RUN=runs/twin_tasks/click_bell BUNDLES=runs/bundles
 CELL=launch/cells/single_piper.toml TASK=click_bell DEMONSTRATIONS=8 TRIALS=50
 
 case "${1:-}" in
@@ -42,8 +42,8 @@ trap '[ -z "$server" ] || kill "$server"' EXIT
 
 step demonstrations python training/collect_demos.py --cell "$CELL" --task "$TASK" \
   --episodes "$DEMONSTRATIONS" --cameras wrist --out "$RUN/demonstrations"
-step sft python training/sft.py --config launch/training/quickstart_sft.toml
-step grpo python training/grpo.py --config launch/training/quickstart_grpo.toml
+step sft python training/sft.py --config launch/training/click_bell_sft.toml
+step grpo python training/grpo.py --config launch/training/click_bell_grpo.toml
 step export_sft python training/export_policy.py --policy "$RUN/sft" --out "$BUNDLES/quickstart_sft"
 step export_grpo python training/export_policy.py --policy "$RUN/grpo" --out "$BUNDLES/quickstart_grpo"
 step trials_sft try_bundle sft

@@ -22,7 +22,7 @@ RUNS: dict[str, type[SFTRun] | type[GRPORun]] = {"sft": SFTRun, "grpo": GRPORun}
 def test_the_files_are_found() -> None:
     assert {"single_piper", "dual_piper"} <= {path.stem for path in CELLS}
     assert {"bootstrap", "quickstart", "test"} <= {path.stem for path in SCRIPTS}
-    assert {"quickstart_sft", "quickstart_grpo"} <= {path.stem for path in TRAINING}
+    assert {"click_bell_sft", "click_bell_grpo"} <= {path.stem for path in TRAINING}
 
 
 @pytest.mark.parametrize("path", CELLS, ids=lambda path: path.stem)
@@ -48,8 +48,8 @@ def test_a_training_config_is_read_by_its_command(path: Path) -> None:
 
 def test_the_quickstart_hands_each_step_to_the_next() -> None:
     script = (LAUNCH / "quickstart.sh").read_text()
-    sft = read_toml(LAUNCH / "training" / "quickstart_sft.toml", SFTRun)
-    grpo = read_toml(LAUNCH / "training" / "quickstart_grpo.toml", GRPORun)
+    sft = read_toml(LAUNCH / "training" / "click_bell_sft.toml", SFTRun)
+    grpo = read_toml(LAUNCH / "training" / "click_bell_grpo.toml", GRPORun)
     assert f"RUN={sft.out.parent} " in script
     assert sft.demonstrations == sft.out.parent / "demonstrations"
     assert (grpo.policy, grpo.out) == (sft.out, sft.out.parent / "grpo")
