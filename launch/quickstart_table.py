@@ -16,7 +16,7 @@ POLICIES = {"sft": "SFT", "grpo": "SFT + GRPO"}
 
 def main() -> None:
     if len(sys.argv) != 2:
-        raise RehearsalError("give the quickstart's folder: python launch/quickstart_table.py runs/twin_tasks/click_bell")
+        raise RehearsalError("give the run's folder: python launch/quickstart_table.py runs/twin_tasks/click_bell")
     run = Path(sys.argv[1])
     table = Table("policy", "successes", "rate [%]", "95 % interval", title="Held-out trials on the twin")
     for name, title in POLICIES.items():
