@@ -50,4 +50,6 @@ step trials_sft try_bundle sft
 step trials_grpo try_bundle grpo
 
 echo "== finished (at $(clock))"
+echo "seeds: training $(grep -h '^seed' launch/training/click_bell_sft.toml launch/training/click_bell_grpo.toml | paste -sd' ' -)" \
+  "(SFT, GRPO); held-out scenarios 2000000 to $((2000000 + TRIALS - 1))"
 python launch/quickstart_table.py "$RUN"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The study of the four tasks on one Piper: demonstrations, SFT and GRPO of each, then results/twin_*.json and the
-# README's tables. Interrupted, the same command goes on. About an hour on two processor cores.
+# README's tables. Interrupted, the same command goes on.
 source "$(dirname "${BASH_SOURCE[0]}")/bootstrap.sh"
 
 CELL=launch/cells/single_piper.toml
