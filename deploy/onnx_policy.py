@@ -161,10 +161,11 @@ def _check_model(session: onnxruntime.InferenceSession, manifest: BundleManifest
             )
         if isinstance(node.shape[0], int):
             raise RehearsalError(f"{folder}: the batch axis of {name!r} is fixed to {node.shape[0]}; export it dynamic")
-    if not manifest.action_spec.dim == codec.dim == len(transform.state_mean):
+    state_dim = len(transform.state_mean)
+    if manifest.action_spec.dim != codec.dim or (state_dim != codec.dim and not codec.hold):
         raise RehearsalError(
-            f"{folder}: spec, codec and state have {manifest.action_spec.dim}, {codec.dim} and "
-            f"{len(transform.state_mean)} dimensions; they must be equal"
+            f"{folder}: spec, codec and state have {manifest.action_spec.dim}, {codec.dim} and {state_dim} dimensions; "
+            "they must be equal, except for the state of a codec that holds"
         )
 
 

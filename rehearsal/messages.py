@@ -11,8 +11,8 @@ import numpy as np
 class Observation:
     """One look at one cell.
 
-    images: camera name -> uint8 (H, W, 3) RGB. state: float32 (S,), measured, in the layout and units of the
-    ActionSpec. captured_at: [s], monotonic, of the capturing host.
+    images: camera name -> uint8 (H, W, 3) RGB. state: float32 (S,), measured; in the layout and units of the
+    ActionSpec where actions are absolute. captured_at: [s], monotonic, of the capturing host.
     """
 
     images: Mapping[str, np.ndarray]

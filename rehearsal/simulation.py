@@ -10,18 +10,25 @@ import numpy as np
 from rehearsal.errors import RehearsalError
 from rehearsal.spec import ActionSpec
 
-Split = Literal["train", "validation", "held_out"]
+Split = Literal["train", "validation", "held_out", "stored"]
 
-# First seed of each split. A split holds SPLIT_SIZE seeds, so the three ranges never meet: demonstrations and
+# First seed of each split. A split holds SPLIT_SIZE seeds, so the ranges never meet: demonstrations and
 # reinforcement draw from `train`, checkpoints are chosen on `validation`, claims are made on `held_out` alone.
+# `stored` is for benchmarks that ship initial states: its i-th seed is stored state i, and nothing is drawn.
 SPLIT_SIZE = 1_000_000
-SPLIT_START: dict[Split, int] = {"train": 0, "validation": SPLIT_SIZE, "held_out": 2 * SPLIT_SIZE}
+SPLIT_START: dict[Split, int] = {
+    "train": 0,
+    "validation": SPLIT_SIZE,
+    "held_out": 2 * SPLIT_SIZE,
+    "stored": 3 * SPLIT_SIZE,
+}
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One initial situation, as data: it can be logged, replayed and held out.
 
     The seed fixes everything that varies: object poses, instruction wording and the domain randomisation.
+    A benchmark's stored state has a seed of the split `stored`, see `stored_state`.
     """
 
     task: str
@@ -32,7 +39,12 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         for name, start in SPLIT_START.items():
             if start <= self.seed < start + SPLIT_SIZE:
                 return name
-        raise RehearsalError(f"seed {self.seed} is in no split; valid: 0 to {3 * SPLIT_SIZE - 1}")
+        raise RehearsalError(f"seed {self.seed} is in no split; valid: 0 to {len(SPLIT_START) * SPLIT_SIZE - 1}")
+
+    @property
+    def stored_state(self) -> int | None:
+        """The number of the benchmark's stored state; None in every other split."""
+        return self.seed - SPLIT_START["stored"] if self.split == "stored" else None
 
 
 def scenarios(task: str, split: Split, count: int, first: int = 0) -> list[Scenario]:
@@ -72,7 +84,7 @@ class Outcomes:
 
 
 class VectorSimulator(Protocol):
-    """Many worlds of one task in one process.
+    """Many worlds in one process, of the tasks that the simulator was made for.
 
     `worlds` below are indices into the scenarios of the last `reset`; only the worlds named are rendered or
     moved, so finished ones cost nothing.

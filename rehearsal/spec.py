@@ -7,10 +7,12 @@ import numpy as np
 
 
 class ActionSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The meaning of every action dimension, and of the measured state, which has the same layout.
+    """The meaning of every action dimension.
 
-    Every list has one entry a dimension; `lower` and `upper` are inclusive bounds in that dimension's unit.
-    `gripper_sign` is +1 where a larger gripper value opens.
+    mode: absolute actions are targets for the measured state, which has the same layout; delta actions are steps
+    from where the arm is, and the state has a layout of its own. Every list has one entry a dimension; `lower` and
+    `upper` are inclusive bounds in that dimension's unit. `gripper_sign` is +1 where a larger gripper value opens; a
+    gripper's name ends in `gripper`.
     """
 
     names: tuple[str, ...]
@@ -34,6 +36,11 @@ class ActionSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     @property
     def dim(self) -> int:
         return len(self.names)
+
+    @property
+    def grippers(self) -> tuple[bool, ...]:
+        """Which dimensions command a gripper."""
+        return tuple(name.endswith("gripper") for name in self.names)
 
     def differences(self, other: "ActionSpec") -> list[str]:
         """Returns one phrase for each field that differs: `field: own value against other value`."""

@@ -1,16 +1,18 @@
 """Tokens and actions: round trips, and interpolation computed by hand."""
 
 import hypothesis.strategies as st
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from rehearsal.action_codec import ActionCodec
+from rehearsal.action_codec import ActionCodec, knot_values
 
 
 @st.composite
 def codecs(draw: st.DrawFn) -> ActionCodec:
     dim = draw(st.integers(1, 4))
+    hold = draw(st.booleans())
     knots = draw(st.integers(1, 4))
     lower = draw(st.lists(st.floats(-3, 2), min_size=dim, max_size=dim))
     widths = draw(st.lists(st.floats(0.01, 6), min_size=dim, max_size=dim))
@@ -20,7 +22,8 @@ def codecs(draw: st.DrawFn) -> ActionCodec:
         bins=draw(st.sampled_from([2, 16, 256])),
         lower=tuple(lower),
         upper=tuple(low + width for low, width in zip(lower, widths, strict=True)),
-        relative=tuple(draw(st.lists(st.booleans(), min_size=dim, max_size=dim))),
+        relative=tuple(draw(st.lists(st.just(False) if hold else st.booleans(), min_size=dim, max_size=dim))),
+        hold=hold,
     )
 
 
@@ -42,8 +45,8 @@ def test_knots_come_back_within_half_a_bin(codec: ActionCodec, seed: int) -> Non
     origin = np.where(codec.relative, state, 0)
     actions = origin + random.uniform(lower, upper, (codec.chunk_steps, codec.dim))
     decoded = codec.decode(codec.encode(actions, state), state)
-    at_knots = slice(codec.steps_a_knot - 1, None, codec.steps_a_knot)
-    assert np.all(np.abs(decoded - actions)[at_knots] <= (upper - lower) / codec.bins / 2 + 1e-5)
+    errors = knot_values(decoded, codec.knots, hold=codec.hold) - knot_values(actions, codec.knots, hold=codec.hold)
+    assert np.all(np.abs(errors) <= (upper - lower) / codec.bins / 2 + 1e-5)
 
 
 def codec(**change: object) -> ActionCodec:
@@ -80,6 +83,23 @@ def test_a_mean_of_bins_decodes_between_their_centres() -> None:
     np.testing.assert_allclose(actions[-1], [0.4, 0.0], atol=1e-6)
 
 
+def test_held_knots_by_hand() -> None:
+    """Dimension 0 spans 0 to 1 and dimension 1 -1 to 1, in ten bins; the state has three values and is not read."""
+    holding = codec(relative=(False, False), hold=True)
+    state = np.array([7.0, 8.0, 9.0])
+    decoded = holding.decode(np.array([[3, 0], [7, 9]]), state)
+    np.testing.assert_allclose(decoded, [[0.35, -0.9], [0.35, -0.9], [0.75, 0.9], [0.75, 0.9]], atol=1e-6)
+    assert decoded.dtype == np.float32
+    # Means 0.35 and -0.75; 1.5, beyond the bounds, and a gripper that changes sides, 0.
+    actions = np.array([[0.1, -1.0], [0.6, -0.5], [1.0, -1.0], [2.0, 1.0]])
+    np.testing.assert_array_equal(holding.encode(actions, state), [[3, 1], [9, 5]])
+
+
+def test_a_codec_written_before_holding_existed_does_not_hold() -> None:
+    old = b'{"chunk_steps":4,"knots":2,"bins":10,"lower":[0],"upper":[1],"relative":[true]}'
+    assert msgspec.json.decode(old, type=ActionCodec).hold is False
+
+
 def test_a_batch_decodes_like_its_members() -> None:
     random = np.random.default_rng(0)
     tokens, states = random.integers(0, 10, (5, 2, 2)), random.normal(size=(5, 2))
@@ -94,6 +114,7 @@ def test_a_batch_decodes_like_its_members() -> None:
         ({"knots": 0}, "knots 0"),
         ({"bins": 1}, "bins 1"),
         ({"relative": (True,)}, "one entry an action dimension"),
+        ({"hold": True}, "relative must be false everywhere"),
         ({"upper": (1.0, -1.0)}, "lower must be below upper"),
         ({"upper": (float("nan"), 1.0)}, "lower must be below upper"),
     ],

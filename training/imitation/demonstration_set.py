@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rehearsal.action_codec import ActionCodec
+from rehearsal.action_codec import ActionCodec, knot_values
 from rehearsal.spec import ActionSpec
 from rehearsal.transforms import InputTransform
 
@@ -21,7 +21,7 @@ class DemonstrationSet:
     """N decision points of E successful episodes: what the policy would see there, and what the expert then did.
 
     images: uint8 (N, cameras, side, side, 3), in the transform's order and size. state: float32 (N, S), measured,
-    raw. actions: float32 (N, T, A), the next T control steps, past the episode's end the last action repeated.
+    raw. actions: float32 (N, T, A), the next T control steps, past the episode's end those that hold still.
     instructions: N strings. episode: int64 (N,).
     """
 
@@ -83,18 +83,19 @@ def fit_codec(
 ) -> ActionCodec:
     """Returns a codec whose bins span the demonstrated knots and `margin` of that range beyond, on both sides.
 
-    Dimensions in `absolute_units` (grippers) are absolute and span the spec's bounds; all others are offsets from
-    the measured state when the spec's actions are absolute.
+    Grippers, and dimensions in `absolute_units`, are absolute and span the spec's bounds; all others are offsets from
+    the measured state when the spec's actions are absolute. Delta actions are held over a knot's steps.
     """
-    steps = demonstrations.actions.shape[1]
-    relative = tuple(spec.mode == "absolute" and unit not in absolute_units for unit in spec.units)
-    origin = np.where(relative, demonstrations.state, 0.0)[:, None, :]
-    knot_values = demonstrations.actions[:, steps // knots - 1 :: steps // knots] - origin
-    lowest, highest = knot_values.min(axis=(0, 1)), knot_values.max(axis=(0, 1))
+    steps, hold = demonstrations.actions.shape[1], spec.mode == "delta"
+    own = np.array(spec.grippers) | np.array([unit in absolute_units for unit in spec.units])
+    relative = tuple((~own & (spec.mode == "absolute")).tolist())
+    demonstrated = knot_values(demonstrations.actions, knots, hold=hold)
+    if not hold:
+        demonstrated = demonstrated - np.where(relative, demonstrations.state, 0.0)[:, None, :]
+    lowest, highest = demonstrated.min(axis=(0, 1)), demonstrated.max(axis=(0, 1))
     span = np.maximum(highest - lowest, CODEC_RANGE_FLOOR)
     centre = (highest + lowest) / 2
     lower, upper = centre - span * (0.5 + margin), centre + span * (0.5 + margin)
-    own = np.array([unit in absolute_units for unit in spec.units])
     return ActionCodec(
         chunk_steps=steps,
         knots=knots,
@@ -102,4 +103,5 @@ def fit_codec(
         lower=tuple(np.where(own, spec.lower, lower).tolist()),
         upper=tuple(np.where(own, spec.upper, upper).tolist()),
         relative=relative,
+        hold=hold,
     )

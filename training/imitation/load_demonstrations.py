@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from rehearsal.errors import RehearsalError
+from rehearsal.spec import ActionSpec
 from rehearsal.transforms import square
 from training.demonstrations.lerobot_reader import LeRobotReader
 from training.imitation.demonstration_set import DemonstrationSet
@@ -18,22 +19,31 @@ def load_demonstrations(
     chunk_steps: int,
     stride_steps: int,
     episodes: int | None = None,
+    spec: ActionSpec | None = None,
 ) -> DemonstrationSet:
     """Returns decision points every `stride_steps` rows of the first `episodes` episodes (all when None).
 
-    Each has the next `chunk_steps` actions; past an episode's end its last action is repeated, which holds still.
+    Each has the next `chunk_steps` actions; past an episode's end those that hold still: its last action, or with
+    delta actions none but the gripper's last command. spec: what the actions mean, absolute ones when None; raises
+    RehearsalError when the dataset has others.
     """
     reader = LeRobotReader(root)
+    if spec is not None and reader.info.action_names != spec.names:
+        raise RehearsalError(
+            f"{root} holds actions {', '.join(reader.info.action_names)}; wanted are {', '.join(spec.names)}: "
+            "collect demonstrations of this workplace: python training/collect_demos.py"
+        )
     if episodes is not None and episodes > len(reader):
         raise RehearsalError(f"{episodes} demonstrations asked for; {root} holds {len(reader)}")
     images, state, actions, numbers = [], [], [], []
     instructions: list[str] = []
     found = reader.episodes(cameras, lambda length: np.arange(0, length, stride_steps), count=episodes)
     for number, episode in enumerate(found):
-        ahead = np.minimum(episode.frames[:, None] + np.arange(chunk_steps), len(episode.action) - 1)
+        played = np.concatenate([episode.action, still(episode.action[-1], spec)[None]])
+        ahead = np.minimum(episode.frames[:, None] + np.arange(chunk_steps), len(episode.action))
         images.append(np.stack([square(episode.images[name], side_px) for name in cameras], axis=1))
         state.append(episode.state[episode.frames])
-        actions.append(episode.action[ahead])
+        actions.append(played[ahead])
         numbers.append(np.full(len(episode.frames), number))
         instructions += [episode.task] * len(episode.frames)
     return DemonstrationSet(
@@ -43,3 +53,10 @@ def load_demonstrations(
         instructions=instructions,
         episode=np.concatenate(numbers),
     )
+
+
+def still(last: np.ndarray, spec: ActionSpec | None) -> np.ndarray:
+    """Returns the action (A,) that keeps the arm where the action `last` (A,) left it."""
+    if spec is None or spec.mode == "absolute":
+        return last
+    return np.where(spec.grippers, last, 0.0).astype(last.dtype)

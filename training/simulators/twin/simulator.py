@@ -23,6 +23,7 @@ from training.simulators.twin.renderer import Renderer
 from training.simulators.twin.scene import PHYSICS_TIMESTEP_S, build_scene
 from training.simulators.twin.tasks import SceneState, task_named
 
+NO_STORED_STATES = "a twin has no stored initial states; valid splits: train, validation, held_out"
 _STATE = mujoco.mjtState.mjSTATE_FULLPHYSICS
 
 
@@ -88,6 +89,8 @@ class TwinSimulator:
         for i, scenario in enumerate(scenarios):
             if scenario.task != self.task.name:
                 raise RehearsalError(f"a scenario of task {scenario.task!r} in a twin of {self.task.name!r}")
+            if scenario.split == "stored":
+                raise RehearsalError(NO_STORED_STATES)
             self._situations.append(self._enter(i, scenario))
 
     def situation(self, world: int) -> Situation:
