@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 from torch.utils.tensorboard import SummaryWriter
 
-from rehearsal.config import plain
+from rehearsal.config import convert, plain
 from rehearsal.errors import RehearsalError
 from rehearsal.results import provenance
 from training.checkpoint import load_checkpoint, save_checkpoint
@@ -38,7 +38,7 @@ class RunFolder:
         path.mkdir(parents=True, exist_ok=True)
         self.config = plain(config)
         self.provenance = provenance()
-        self._write_config(free)
+        self._write_config(type(config), free)
         self.state = load_checkpoint(path / "checkpoints")
         self._cut_curve(self.step)
         self._curve = (path / CURVE).open("a", encoding="utf-8")
@@ -87,10 +87,10 @@ class RunFolder:
     ) -> None:
         self.close()
 
-    def _write_config(self, free: Collection[str]) -> None:
+    def _write_config(self, kind: type[msgspec.Struct], free: Collection[str]) -> None:
         path = self.path / CONFIG
         if path.is_file():
-            before = json.loads(path.read_text(encoding="utf-8"))["config"]
+            before = _with_defaults(json.loads(path.read_text(encoding="utf-8"))["config"], kind)
             differing = _differences(before, json.loads(json.dumps(self.config))) - set(free)
             if differing:
                 raise RehearsalError(
@@ -109,6 +109,14 @@ class RunFolder:
             lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
             kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
             path.write_text("".join(kept) if self.state else "", encoding="utf-8")
+
+
+def _with_defaults(config: dict[str, Any], kind: type[msgspec.Struct]) -> dict[str, Any]:
+    """Returns a saved config with the defaults of options that came after it was saved."""
+    try:
+        return json.loads(json.dumps(plain(convert(config, kind, source=CONFIG))))
+    except RehearsalError:
+        return config  # one of another command, or with an option that is gone: it differs as it stands
 
 
 def _differences(before: Any, now: Any, path: str = "") -> set[str]:

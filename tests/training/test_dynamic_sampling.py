@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from rehearsal.simulation import Scenario
+from rehearsal.simulation import Scenario, scenarios
 from training.reinforcement.dynamic_sampling import DynamicSampling, GroupSampler
 from training.reinforcement.trajectory import Trajectories, concatenate
 
@@ -49,7 +49,9 @@ class Drawer:
 
 
 def sampler(groups: int = 2, max_worlds: int = 1000, **options: object) -> GroupSampler:
-    return GroupSampler(DynamicSampling(**options), "toy", groups=groups, group_size=GROUP, max_worlds=max_worlds)
+    chosen = DynamicSampling(**options)
+    training = scenarios("toy", "train", chosen.scenarios)
+    return GroupSampler(chosen, training, groups=groups, group_size=GROUP, max_worlds=max_worlds)
 
 
 def test_uniform_groups_are_dropped_and_drawn_again() -> None:

@@ -143,12 +143,27 @@ def test_commands_end_with_one_line_that_says_what_is_wrong(command: list[str], 
 def test_wrong_requests_are_refused_before_anything_is_written(sft: SFTRun, tmp_path: Path) -> None:
     with pytest.raises(RehearsalError, match="unknown task for cell single_piper: 'fold_towel'; valid: click_bell"):
         run_sft(msgspec.structs.replace(sft, task="fold_towel", out=tmp_path / "run"))
+    with pytest.raises(RehearsalError, match="a twin has no stored initial states; valid splits: train, val"):
+        run_evaluation(EvaluateRun(policy=sft.out, cell=CELL, split="stored"))
+    with pytest.raises(RehearsalError, match="horizon_steps = 9 is for a LIBERO suite"):
+        run_evaluation(EvaluateRun(policy=sft.out, cell=CELL, horizon_steps=9))
     other = GRPORun(policy=sft.out, cell=ROOT / "launch/cells/dual_piper.toml", out=tmp_path / "run")
-    with pytest.raises(RehearsalError, match="is not for cell dual_piper: names: "):
+    with pytest.raises(RehearsalError, match="is not for dual_piper: names: "):
         run_grpo(other)
     with pytest.raises(RehearsalError, match="holds a run with another training.learning_rate"):
         run_sft(msgspec.structs.replace(sft, training=msgspec.structs.replace(sft.training, learning_rate=0.5)))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_from_before_an_option_existed_goes_on(sft: SFTRun) -> None:
+    path = sft.out / "config.json"
+    saved = json.loads(path.read_text())
+    for option in ("suite", "physics", "horizon_steps"):
+        del saved["config"][option]
+    path.write_text(json.dumps(saved))
+    run_sft(sft)
+    with pytest.raises(RehearsalError, match="holds a run with another physics"):
+        run_sft(msgspec.structs.replace(sft, physics="exact"))
 
 
 def test_saved_config_is_whole(sft: SFTRun) -> None:

@@ -1,17 +1,16 @@
-"""One evaluation of a trained policy on a cell's twin, as a result file and a line for people."""
+"""One evaluation of a trained policy on a cell's twin or a LIBERO suite, as a result file and a line for people."""
 
 import time
 from pathlib import Path
 
 import msgspec
 
-from rehearsal.cell import read_cell
 from rehearsal.results import write_result
-from rehearsal.simulation import Scenario, Split, VectorSimulator, scenarios
+from rehearsal.simulation import Scenario, Split, VectorSimulator
 from training.evaluation.success_rate import evaluate_greedy, pass_at_k
 from training.policies.token_distribution import Decoding
 from training.policies.trained_policy import TrainedPolicy, load_policy
-from training.simulators.factory import make_simulator
+from training.simulators.workplace import Physics, check_fits, read_workplace
 
 
 class EvaluateRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -20,6 +19,10 @@ class EvaluateRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     policy: Path = Path("runs/grpo")
     """A policy's folder or a run's."""
     cell: Path = Path("launch/cells/single_piper.toml")
+    suite: str | None = None
+    """LIBERO suite in place of the cell, for example libero_spatial."""
+    task: str | None = None
+    """The task to try, as for SFT; that of the policy by default."""
     n: int = 50
     """Scenarios."""
     split: Split = "held_out"
@@ -31,6 +34,10 @@ class EvaluateRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     temperature: float = 1.6
     seed: int = 0
     """Of the samples."""
+    physics: Physics = "exact"
+    """Of a suite. fast: islands sleep, coarser meshes, no reflections; exact: the benchmark's own model."""
+    horizon_steps: int | None = None
+    """Control steps of a suite's episode; 512 by default. A twin's tasks have their own."""
     max_worlds: int = 64
     """Worlds simulated at once."""
     result: Path | None = None
@@ -40,14 +47,18 @@ class EvaluateRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 def run_evaluation(config: EvaluateRun) -> str:
     """Returns a line that says how the policy does, a warning after it where there is one."""
     start = time.monotonic()
-    policy, cell = load_policy(config.policy), read_cell(config.cell)
-    task, transform = policy.record.task, policy.record.transform
-    simulator = make_simulator(
-        cell, task, cameras=transform.cameras, side_px=transform.side_px, max_worlds=config.max_worlds
+    workplace = read_workplace(
+        config.cell, config.suite, physics=config.physics, horizon_steps=config.horizon_steps
     )
-    chosen = scenarios(task, config.split, config.n)
+    policy = load_policy(config.policy)
+    check_fits(policy.record.action_spec, workplace, config.policy)
+    task, transform = workplace.check_task(config.task or policy.record.task), policy.record.transform
+    chosen = workplace.scenarios(task, config.split, config.n)
+    simulator = workplace.simulator(
+        task, cameras=transform.cameras, side_px=transform.side_px, max_worlds=config.max_worlds
+    )
     try:
-        figures, line = _measure(simulator, policy, chosen, config)
+        figures, line = _measure(simulator, policy, task, chosen, config)
     finally:
         simulator.close()
     if config.result:
@@ -57,10 +68,9 @@ def run_evaluation(config: EvaluateRun) -> str:
 
 
 def _measure(
-    simulator: VectorSimulator, policy: TrainedPolicy, chosen: list[Scenario], config: EvaluateRun
+    simulator: VectorSimulator, policy: TrainedPolicy, task: str, chosen: list[Scenario], config: EvaluateRun
 ) -> tuple[dict[str, float], str]:
     """Returns figures and a line."""
-    task = policy.record.task
     if not config.pass_at:
         greedy = evaluate_greedy(simulator, policy, chosen, config.decoding)
         return greedy.figures(f"{task}.greedy"), f"greedy {greedy}"

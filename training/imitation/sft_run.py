@@ -2,13 +2,13 @@
 
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 import torch
 
-from rehearsal.cell import Cell, read_cell
-from rehearsal.simulation import VectorSimulator, scenarios
+from rehearsal.simulation import Scenario, VectorSimulator
 from training.evaluation.success_rate import evaluate_greedy
 from training.imitation.demonstration_set import DemonstrationSet, fit_codec, fit_transform
 from training.imitation.load_demonstrations import load_demonstrations
@@ -17,7 +17,7 @@ from training.policies.compact import CompactPolicy, CompactPolicyConfig, Head
 from training.policies.token_distribution import Decoding
 from training.policies.trained_policy import PolicyRecord, TrainedPolicy
 from training.run_folder import RunFolder
-from training.simulators.factory import make_simulator
+from training.simulators.workplace import Physics, Workplace, read_workplace
 from training.training_loop import LoopOptions, train
 
 log = logging.getLogger(__name__)
@@ -27,13 +27,13 @@ class CompactOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Size and inputs of the compact policy."""
 
     cameras: tuple[str, ...] = ("head",)
-    """Cameras of the cell that it looks through."""
+    """Cameras of the cell that it looks through; a LIBERO suite has agentview and wrist."""
     side_px: int = 96
     """Side of its square pictures, a multiple of 16."""
     chunk_steps: int = 10
     """Control steps a decision."""
     knots: int = 2
-    """Points of a chunk that have tokens; the steps between are linear."""
+    """Points of a chunk that have tokens; the steps between are linear, or hold when actions are deltas."""
     bins: int = 256
     """Bins of a token."""
     codec_margin: float = 0.1
@@ -65,12 +65,19 @@ class SFTRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     stride_steps: int = 1
     """Control steps between the decision points taken from a demonstration."""
     cell: Path = Path("launch/cells/single_piper.toml")
+    suite: str | None = None
+    """LIBERO suite in place of the cell, for example libero_spatial."""
     task: str = "click_bell"
+    """A task that the cell lists; with a suite its number, or all of them: all."""
     policy: CompactOptions = CompactOptions()
     training: SFTConfig = SFTConfig()
     loop: LoopOptions = LoopOptions(evaluate_every=0, checkpoint_every=200, keep_best=False)
     decoding: Decoding = "argmax"
     """How greedy evaluation picks a token."""
+    physics: Physics = "fast"
+    """Of a suite. fast: islands sleep, coarser meshes, no reflections; exact: the benchmark's own model."""
+    horizon_steps: int | None = None
+    """Control steps of a suite's episode; 512 by default. A twin's tasks have their own."""
     max_worlds: int = 64
     """Worlds that the evaluation simulates at once."""
     threads: int = 0
@@ -81,8 +88,11 @@ def run_sft(config: SFTRun) -> None:
     """Trains, or goes on from the last checkpoint; ends with the policy in `out`/policy."""
     threads = config.threads or len(os.sched_getaffinity(0))
     torch.set_num_threads(threads)
-    cell, options = read_cell(config.cell), config.policy
-    cell.check_task(config.task)
+    options = config.policy
+    workplace = read_workplace(
+        config.cell, config.suite, physics=config.physics, horizon_steps=config.horizon_steps
+    )
+    task = workplace.check_task(config.task)
     demonstrations = load_demonstrations(
         config.demonstrations,
         cameras=options.cameras,
@@ -90,13 +100,14 @@ def run_sft(config: SFTRun) -> None:
         chunk_steps=options.chunk_steps,
         stride_steps=config.stride_steps,
         episodes=config.episodes,
+        spec=workplace.action_spec,
     )
     log.info("%d decision points of %d demonstrations", len(demonstrations), demonstrations.episode[-1] + 1)
-    policy = new_policy(demonstrations, cell, config.task, options, config.training.seed)
+    policy = new_policy(demonstrations, workplace, task, options, config.training.seed)
     learner = SupervisedLearner(policy, demonstrations, config.training)
-    simulator = make_simulator(
-        cell,
-        config.task,
+    chosen = workplace.scenarios(task, "validation", config.loop.evaluate_scenarios)
+    simulator = workplace.simulator(
+        task,
         cameras=options.cameras,
         side_px=options.side_px,
         max_worlds=config.max_worlds,
@@ -109,7 +120,7 @@ def run_sft(config: SFTRun) -> None:
                 run,
                 steps=config.training.steps,
                 options=config.loop,
-                evaluate=lambda: learner.validate() | greedy_success(simulator, policy, config.loop, config.decoding),
+                evaluate=lambda: learner.validate() | greedy_success(simulator, policy, chosen, config.decoding),
                 score="greedy_success",
             )
     finally:
@@ -118,10 +129,10 @@ def run_sft(config: SFTRun) -> None:
 
 
 def new_policy(
-    demonstrations: DemonstrationSet, cell: Cell, task: str, options: CompactOptions, seed: int
+    demonstrations: DemonstrationSet, workplace: Workplace, task: str, options: CompactOptions, seed: int
 ) -> TrainedPolicy:
     """Returns an untrained policy whose transform and codec are fitted to the demonstrations."""
-    spec = cell.action_spec()
+    spec = workplace.action_spec
     transform = fit_transform(
         demonstrations,
         options.cameras,
@@ -135,7 +146,7 @@ def new_policy(
     model = CompactPolicyConfig(
         cameras=len(options.cameras),
         side_px=options.side_px,
-        state_dim=spec.dim,
+        state_dim=len(transform.state_mean),
         text_buckets=options.text_buckets,
         knots=options.knots,
         action_dim=spec.dim,
@@ -149,13 +160,12 @@ def new_policy(
         std_floor_bins=options.std_floor_bins,
         modes=options.modes,
     )
-    record = PolicyRecord(cell=cell.name, task=task, action_spec=spec, transform=transform, codec=codec)
+    record = PolicyRecord(cell=workplace.name, task=task, action_spec=spec, transform=transform, codec=codec)
     return TrainedPolicy(CompactPolicy.new(model, seed), record)
 
 
 def greedy_success(
-    simulator: VectorSimulator, policy: TrainedPolicy, options: LoopOptions, decoding: Decoding
+    simulator: VectorSimulator, policy: TrainedPolicy, chosen: Sequence[Scenario], decoding: Decoding
 ) -> dict[str, float]:
-    """Returns greedy success on the first validation scenarios; `held_out` ones are for evaluate and trials alone."""
-    chosen = scenarios(policy.record.task, "validation", options.evaluate_scenarios)
+    """Returns greedy success on validation scenarios; `held_out` ones are for evaluate and trials alone."""
     return {"greedy_success": evaluate_greedy(simulator, policy, chosen, decoding).rate}

@@ -6,15 +6,15 @@ batch is full. Here the surplus of the last draw waits for the next batch, and a
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
 import torch
 
-from rehearsal.simulation import Scenario, scenarios
+from rehearsal.simulation import Scenario
 from training.reinforcement.trajectory import Trajectories, concatenate
 
 # Draws (scenarios, one entry a trajectory; the draw's number within the batch) to trajectories.
@@ -38,6 +38,8 @@ class DynamicSampling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """Draws a batch at most; then it is used as short as it is."""
     scenarios: int = 1000
     """Training scenarios, taken in turn."""
+    split: Literal["train", "stored"] = "train"
+    """Where they come from. stored: all initial states that a benchmark ships, as SimpleVLA-RL trains on LIBERO."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,11 +61,20 @@ class Batch:
 class GroupSampler:
     """Fills batches of groups; keeps the place in the scenarios, the surplus and the share of groups kept."""
 
-    def __init__(self, options: DynamicSampling, task: str, *, groups: int, group_size: int, max_worlds: int) -> None:
+    def __init__(
+        self,
+        options: DynamicSampling,
+        scenarios: Sequence[Scenario],
+        *,
+        groups: int,
+        group_size: int,
+        max_worlds: int,
+    ) -> None:
+        """scenarios: to train on, taken in turn."""
         self.options = options
         self.groups, self.group_size = groups, group_size
         self._largest_draw = max(1, max_worlds // group_size)
-        self._scenarios = scenarios(task, "train", options.scenarios)
+        self._scenarios = list(scenarios)
         self._next = 0
         self._kept_share = 1.0
         self._surplus: Trajectories | None = None

@@ -14,7 +14,7 @@ Defaults are the paper's for LIBERO; a small policy on two cores needs other one
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -84,7 +84,14 @@ class GRPOConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class GRPOLearner:
     """Holds policy, optimiser and sampler; `update` makes one step; `state` is all that a resume needs."""
 
-    def __init__(self, policy: TrainedPolicy, simulator: VectorSimulator, config: GRPOConfig) -> None:
+    def __init__(
+        self,
+        policy: TrainedPolicy,
+        simulator: VectorSimulator,
+        config: GRPOConfig,
+        scenarios: Sequence[Scenario],
+    ) -> None:
+        """scenarios: to train on, taken in turn."""
         self.policy = policy
         self.simulator = simulator
         self.config = config
@@ -94,7 +101,7 @@ class GRPOLearner:
         )
         self.sampler = GroupSampler(
             config.sampling,
-            policy.record.task,
+            scenarios,
             groups=config.groups,
             group_size=config.group_size,
             max_worlds=simulator.max_worlds,

@@ -1,0 +1,41 @@
+"""The twin of a cell as a workplace."""
+
+from collections.abc import Sequence
+
+from rehearsal.cell import Cell
+from rehearsal.errors import RehearsalError
+from rehearsal.simulation import Scenario, Split, scenarios
+from training.simulators.twin.simulator import NO_STORED_STATES, TwinSimulator
+
+
+class TwinWorkplace:
+    """See training.simulators.workplace.Workplace; a task's full name is the name that the cell lists."""
+
+    def __init__(self, cell: Cell) -> None:
+        self.cell = cell
+        self.name = cell.name
+        self.action_spec = cell.action_spec()
+        self.state_names = self.action_spec.names
+        self.cameras = tuple(camera.name for camera in cell.cameras)
+
+    def check_task(self, task: str) -> str:
+        return self.cell.check_task(task)
+
+    def scenarios(self, task: str, split: Split, count: int | None = None, first: int = 0) -> list[Scenario]:
+        if split == "stored":
+            raise RehearsalError(NO_STORED_STATES)
+        if count is None:
+            raise RehearsalError(f"how many scenarios of {split}? it holds a million")
+        return scenarios(self.check_task(task), split, count, first)
+
+    def simulator(
+        self, task: str, *, cameras: Sequence[str], side_px: int, max_worlds: int, threads: int | None = None
+    ) -> TwinSimulator:
+        return TwinSimulator(
+            self.cell,
+            self.check_task(task),
+            cameras=cameras,
+            side_px=side_px,
+            max_worlds=max_worlds,
+            threads=threads,
+        )
