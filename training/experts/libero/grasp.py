@@ -1,0 +1,146 @@
+"""Where to take hold of an object: across its narrow side from above, or at its rim."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from training.experts.libero.scene import Scene, category_of
+
+RIM_CATEGORIES = (
+    "akita_black_bowl",
+    "white_bowl",
+    "glazed_rim_porcelain_ramekin",
+    "plate",
+    "porcelain_mug",
+    "red_coffee_mug",
+    "white_yellow_mug",
+)
+"""Hollow and wider than the hand opens (8 cm): one finger goes inside."""
+
+TIP_M = 0.011
+"""How far the fingertips reach beyond the point between the pads (finger mesh of robosuite's Panda)."""
+PALM_M = 0.028
+"""How far the palm is behind that point."""
+MAX_WIDTH_M = 0.072
+_OPEN_M = 0.04
+_FINGER_HALF_M = (0.013, 0.011)
+"""Half extents of a finger along and across the closing axis."""
+_HAND_HALF_M = (0.102, 0.032)
+_MARGIN_M = 0.004
+_TURN_COST = 0.25
+"""Cost of turning the hand by 1 rad, in units of one colliding share."""
+
+
+@dataclass(frozen=True)
+class Grasp:
+    """A pose of the hand in the object's frame: position (3,) [m], rotation (3, 3)."""
+
+    position: np.ndarray
+    rotation: np.ndarray
+
+    def world(self, scene: Scene, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the hand's position and rotation in the world, where the object is now."""
+        turn = scene.rotation(name)
+        return scene.position(name) + turn @ self.position, turn @ self.rotation
+
+
+def pointing_down(closing_rad: float) -> np.ndarray:
+    """Returns the hand's rotation that points down and closes along (cos, sin) of an angle."""
+    along = np.array([np.cos(closing_rad), np.sin(closing_rad), 0.0])
+    down = np.array([0.0, 0.0, -1.0])
+    return np.column_stack([along, np.cross(down, along), down])
+
+
+def choose_grasp(scene: Scene, name: str, closing_rad: Sequence[float] | None = None) -> Grasp:
+    """Returns the cheapest grasp of an object: free of its neighbours first, then little turning of the hand.
+
+    closing_rad: directions of the closing axis (for a rim: of the outward normal) to choose from.
+    """
+    points = scene.points(name)
+    others = scene.obstacles(name)
+    near = np.linalg.norm(others[:, :2] - scene.position(name)[:2], axis=1) < 0.25
+    others = others[near]
+    if category_of(name) in RIM_CATEGORIES:
+        candidates = _rim_grasps(scene, name, points, closing_rad)
+    else:
+        candidates = _top_grasps(points, closing_rad)
+    now = scene.hand_rotation[:, 0]
+    best, best_cost = None, np.inf
+    for position, angle, width_cost in candidates:
+        turn = _turning(now, angle)
+        cost = width_cost + _TURN_COST * abs(turn) + 0.2 * _collisions(others, points, position, angle)
+        if cost < best_cost:
+            best, best_cost = (position, angle), cost
+    if best is None:
+        raise ValueError(f"no grasp of {name} is narrower than {MAX_WIDTH_M} m")
+    position, angle = best
+    # Of the two hands that close along the same line, the one that is nearer.
+    if np.cos(angle) * now[0] + np.sin(angle) * now[1] < 0:
+        angle += np.pi
+    turn = scene.rotation(name)
+    return Grasp(turn.T @ (position - scene.position(name)), turn.T @ pointing_down(angle))
+
+
+def _turning(now: np.ndarray, angle: float) -> float:
+    """Returns the least turn [rad] that brings the closing axis onto a line at an angle."""
+    difference = angle - np.arctan2(now[1], now[0])
+    return float((difference + np.pi / 2) % np.pi - np.pi / 2)
+
+
+def _rim_grasps(
+    scene: Scene, name: str, points: np.ndarray, directions: Sequence[float] | None
+) -> list[tuple[np.ndarray, float, float]]:
+    """Returns (position, angle, cost) of grasps of the wall, one finger inside, for outward directions."""
+    top = points[:, 2].max()
+    centre = scene.position(name)
+    rim = points[points[:, 2] > top - 0.022]
+    offset = rim[:, :2] - centre[:2]
+    angles = np.arctan2(offset[:, 1], offset[:, 0])
+    found = []
+    for angle in directions if directions is not None else np.deg2rad(np.arange(-180, 180, 15)):
+        sector = np.abs((angles - angle + np.pi) % (2 * np.pi) - np.pi) < np.deg2rad(20)
+        if not sector.any():
+            continue
+        outward = np.array([np.cos(angle), np.sin(angle)])
+        radius = offset[sector] @ outward
+        middle = centre[:2] + outward * (radius.max() + radius.min()) / 2
+        height = max(top - 0.013, points[:, 2].min() + TIP_M + 0.003)
+        found.append((np.array([*middle, height]), float(angle), 0.0))
+    return found
+
+
+def _top_grasps(points: np.ndarray, angles: Sequence[float] | None) -> list[tuple[np.ndarray, float, float]]:
+    """Returns (position, angle, cost) of grasps from above across the object, for closing directions."""
+    top, bottom = points[:, 2].max(), points[:, 2].min()
+    height = max(top - 0.022, bottom + TIP_M + 0.003)
+    held = points[np.abs(points[:, 2] - height) < 0.012][:, :2]
+    found = []
+    for angle in angles if angles is not None else np.deg2rad(np.arange(0, 180, 10)):
+        along = np.array([np.cos(angle), np.sin(angle)])
+        across = np.array([-along[1], along[0]])
+        low, high = (held @ along).min(), (held @ along).max()
+        if high - low > MAX_WIDTH_M:
+            continue
+        left, right = (held @ across).min(), (held @ across).max()
+        middle = along * (low + high) / 2 + across * (left + right) / 2
+        found.append((np.array([*middle, height]), float(angle), 8.0 * (high - low)))
+    return found
+
+
+def _collisions(others: np.ndarray, own: np.ndarray, position: np.ndarray, angle: float) -> float:
+    """Returns how many points the open hand would hit, 0 for none."""
+    count = 0.0
+    along = np.array([np.cos(angle), np.sin(angle)])
+    across = np.array([-along[1], along[0]])
+    for points, with_fingers in ((others, True), (own, False)):
+        offset = points[:, :2] - position[:2]
+        x, y = offset @ along, offset @ across
+        z = points[:, 2] - position[2]
+        palm = (np.abs(x) < _HAND_HALF_M[0]) & (np.abs(y) < _HAND_HALF_M[1]) & (z > PALM_M)
+        count += float(palm.sum())
+        if with_fingers:
+            beside = np.abs(np.abs(x) - _OPEN_M - _FINGER_HALF_M[0]) < _FINGER_HALF_M[0] + _MARGIN_M
+            finger = beside & (np.abs(y) < _FINGER_HALF_M[1] + _MARGIN_M) & (z > -TIP_M - _MARGIN_M)
+            count += float(finger.sum())
+    return count

@@ -1,0 +1,111 @@
+"""Taking an object and putting it somewhere: closed loop, one flow, a stop only where the fingers close."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from training.experts.libero.grasp import TIP_M, Grasp, choose_grasp
+from training.experts.libero.motion import CLOSED, OPEN, Pose, action, action_over, distance, height_along
+from training.experts.libero.scene import Scene
+
+Steps = Iterator[np.ndarray]
+"""A skill: yields one action (7,) a control step until it is done."""
+
+_REACHED_M = 0.008
+_REACHED_RAD = 0.12
+_CLOSE_STEPS = (5, 14)
+"""Least and most control steps of closing: the command travels its range in 8 and the fingers lag by 2."""
+_CLEARANCE_M = 0.025
+_LOST_M = 0.03
+_ATTEMPTS = 4
+
+
+def grasp_object(scene: Scene, name: str, directions: Sequence[float] | None = None) -> Steps:
+    """Goes to an object, closes the hand on it."""
+    grasp = choose_grasp(scene, name, directions)
+    pose = Pose(*grasp.world(scene, name))
+    obstacles = scene.obstacles(name)
+    start = scene.hand_position
+    highest = max(height_along(obstacles, start, pose.position, 0.07), float(scene.points(name)[:, 2].max()))
+    travel_z = highest + TIP_M + _CLEARANCE_M
+    for _ in range(150):
+        pose = Pose(*grasp.world(scene, name))
+        left_m, left_rad = distance(scene, pose)
+        if left_m < _REACHED_M and left_rad < _REACHED_RAD:
+            break
+        yield action_over(scene, pose, OPEN, travel_z=travel_z)
+    yield from close_hand(scene, pose)
+
+
+def close_hand(scene: Scene, pose: Pose) -> Steps:
+    """Closes the fingers in place until they meet something."""
+    least, most = _CLOSE_STEPS
+    for count in range(most):
+        if count >= least and scene.closing_speed < 0.008:
+            return
+        yield action(scene, pose, CLOSED)
+
+
+def carry(
+    scene: Scene,
+    name: str,
+    target: Callable[[], np.ndarray],
+    rotation: Callable[[], np.ndarray] | None = None,
+    *,
+    tolerance_m: tuple[float, float],
+) -> Steps:
+    """Brings a held object's origin to `target()`; ends there, or when the object is lost.
+
+    tolerance_m: sideways and in height.
+    """
+    obstacles = scene.obstacles(name)
+    held = scene.hand_position - scene.position(name)
+    turn = scene.hand_rotation
+    place = target()
+    below = scene.hand_position[2] - float(scene.points(name)[:, 2].min())
+    highest = height_along(obstacles, scene.position(name), place, 0.09)
+    travel_z = max(highest + below + 0.02, place[2] + held[2])
+    for _ in range(200):
+        offset = scene.hand_position - scene.position(name)
+        if np.linalg.norm(offset - held) > _LOST_M:
+            return
+        place = target()
+        left = place - scene.position(name)
+        if np.linalg.norm(left[:2]) < tolerance_m[0] and abs(left[2]) < tolerance_m[1]:
+            return
+        pose = Pose(place + offset, rotation() if rotation else turn)
+        yield action_over(scene, pose, CLOSED, travel_z=travel_z)
+
+
+def release(scene: Scene, *, up_m: float = 0.06) -> Steps:
+    """Opens the fingers, then backs off upwards."""
+    pose = Pose(scene.hand_position, scene.hand_rotation)
+    for _ in range(5):
+        yield action(scene, pose, OPEN)
+    away = Pose(pose.position + [0, 0, up_m], pose.rotation)
+    for _ in range(40):
+        if scene.hand_position[2] > away.position[2] - 0.02:
+            return
+        yield action(scene, away, OPEN)
+
+
+def pick_and_place(
+    scene: Scene,
+    name: str,
+    target: Callable[[], np.ndarray],
+    *,
+    tolerance_m: tuple[float, float] = (0.012, 0.008),
+    directions: Sequence[float] | None = None,
+) -> Steps:
+    """Takes an object and puts its origin at `target()`, again if it slipped."""
+    for _ in range(_ATTEMPTS):
+        yield from grasp_object(scene, name, directions)
+        yield from carry(scene, name, target, tolerance_m=tolerance_m)
+        left = target() - scene.position(name)
+        reached = np.linalg.norm(left[:2]) < 2 * tolerance_m[0] + 0.01
+        yield from release(scene)
+        if reached:
+            return
+
+
+__all__ = ["Grasp", "Steps", "carry", "close_hand", "grasp_object", "pick_and_place", "release"]
