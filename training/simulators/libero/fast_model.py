@@ -1,0 +1,146 @@
+"""A LIBERO scene that is quick to draw and moves exactly as the original does.
+
+LIBERO's scenes have 300,000 to 400,000 visual faces and textures of 4096 x 4096 for objects that cover 60 pixels;
+software rendering is bound by the faces and by reflections, each of which draws the scene once more. Here visual
+meshes are decimated in proportion to their size, textures are made smaller, reflections are off. Bodies, joints,
+collision geoms, sites, actuators, cameras and their numbers are untouched, and so is the physics: LIBERO's bodies
+take their inertia from collision geoms alone, which is checked.
+"""
+
+from dataclasses import dataclass
+
+import mujoco
+import numpy as np
+
+from rehearsal.errors import RehearsalError
+from training.simulators.libero.mesh_decimation import TexturedMesh, decimate_mesh
+
+DEFAULT_FACES = 20_000
+_MIN_FACES = 24
+_MAX_TEXTURE_PX = 512
+_SET_AT_RUN_TIME = ("body_pos", "body_quat", "site_rgba")
+_PHYSICS_ARRAYS = (
+    "body_mass", "body_inertia", "body_ipos", "body_iquat", "body_pos", "body_quat", "dof_damping", "dof_armature",
+    "jnt_range", "geom_contype", "geom_conaffinity", "geom_friction", "geom_solref", "geom_solimp", "geom_margin",
+    "actuator_gainprm", "actuator_biasprm", "qpos0", "cam_pos", "cam_quat", "site_pos", "site_quat",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class FastOptions:
+    """What is given up for speed. faces: about how many in all; texture_px: longest side of a texture."""
+
+    faces: int = DEFAULT_FACES
+    texture_px: int = _MAX_TEXTURE_PX
+
+
+def fast_model(xml: str, exact: mujoco.MjModel, options: FastOptions = FastOptions()) -> mujoco.MjModel:
+    """Compiles the scene `xml` again with what `options` gives up.
+
+    exact: the same scene compiled as it is; what the environment changed since (places of fixtures, hidden sites) is
+    taken from it. Raises RehearsalError if the two would not move alike.
+    """
+    spec = mujoco.MjSpec.from_string(xml)
+    visual = _visual_meshes(exact)
+    for mesh_id, max_faces in _budget(exact, visual, options.faces).items():
+        _replace_mesh(spec.mesh(exact.mesh(mesh_id).name), exact, mesh_id, max_faces)
+    for texture_id in range(exact.ntex):
+        _shrink_texture(spec.textures[texture_id], exact, texture_id, options.texture_px)
+    for material in spec.materials:
+        material.reflectance = 0.0
+    model = spec.compile()
+    for name in _SET_AT_RUN_TIME:
+        getattr(model, name)[:] = getattr(exact, name)
+    _check_same_physics(exact, model)
+    return model
+
+
+def _visual_meshes(model: mujoco.MjModel) -> list[int]:
+    """Returns the meshes that no collision uses."""
+    is_mesh = model.geom_type == mujoco.mjtGeom.mjGEOM_MESH
+    collides = (model.geom_contype | model.geom_conaffinity) != 0
+    solid = set(model.geom_dataid[is_mesh & collides].tolist())
+    return sorted(set(model.geom_dataid[is_mesh & ~collides].tolist()) - solid)
+
+
+def _budget(model: mujoco.MjModel, meshes: list[int], faces: int) -> dict[int, int]:
+    """Shares `faces` out in proportion to the square of each mesh's size: about its share of a picture."""
+    sizes = {}
+    for mesh_id in meshes:
+        geoms = (model.geom_type == mujoco.mjtGeom.mjGEOM_MESH) & (model.geom_dataid == mesh_id)
+        sizes[mesh_id] = float(model.geom_rbound[geoms].max())
+    total = sum(size**2 for size in sizes.values())
+    return {mesh_id: max(_MIN_FACES, round(faces * size**2 / total)) for mesh_id, size in sizes.items()}
+
+
+def _rows(array: np.ndarray, start: int, count: int) -> np.ndarray:
+    return array[start : start + count]
+
+
+def _compiled_mesh(model: mujoco.MjModel, i: int) -> TexturedMesh:
+    """Returns mesh `i` in the frame of its file, scaled: the compiler moved it to its centre of mass."""
+    rotation = np.zeros(9)
+    mujoco.mju_quat2Mat(rotation, model.mesh_quat[i])
+    vertices = _rows(model.mesh_vert, model.mesh_vertadr[i], model.mesh_vertnum[i])
+    normals = _rows(model.mesh_normal, model.mesh_normaladr[i], model.mesh_normalnum[i])
+    textured = model.mesh_texcoordadr[i] >= 0
+    first, count = model.mesh_faceadr[i], model.mesh_facenum[i]
+    return TexturedMesh(
+        vertices=vertices @ rotation.reshape(3, 3).T + model.mesh_pos[i],
+        faces=_rows(model.mesh_face, first, count),
+        normals=normals @ rotation.reshape(3, 3).T,
+        face_normals=_rows(model.mesh_facenormal, first, count),
+        texcoords=_rows(model.mesh_texcoord, model.mesh_texcoordadr[i], model.mesh_texcoordnum[i])
+        if textured
+        else None,
+        face_texcoords=_rows(model.mesh_facetexcoord, first, count) if textured else None,
+    )
+
+
+def _replace_mesh(target: mujoco.MjsMesh, model: mujoco.MjModel, mesh_id: int, max_faces: int) -> None:
+    small = decimate_mesh(_compiled_mesh(model, mesh_id), max_faces)
+    target.file = ""
+    target.content_type = ""
+    target.scale, target.refpos, target.refquat = (1, 1, 1), (0, 0, 0), (1, 0, 0, 0)
+    # Its mass counts nowhere, and a thin decimated mesh may enclose no volume.
+    target.inertia = mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL
+    # The compiler lets normals share the faces' index only: a vertex with two normals becomes two vertices.
+    pairs = np.stack([small.faces.reshape(-1), small.face_normals.reshape(-1)], axis=1)
+    used, index = np.unique(pairs, axis=0, return_inverse=True)
+    target.uservert = small.vertices[used[:, 0]].reshape(-1)
+    target.usernormal = small.normals[used[:, 1]].reshape(-1)
+    target.userface = index.reshape(-1)
+    if small.texcoords is not None and small.face_texcoords is not None:
+        used, index = np.unique(small.face_texcoords, return_inverse=True)
+        target.usertexcoord = small.texcoords[used].reshape(-1)
+        target.userfacetexcoord = index.reshape(-1)
+
+
+def _shrink_texture(target: mujoco.MjsTexture, model: mujoco.MjModel, texture_id: int, side_px: int) -> None:
+    """Averages blocks of texels until the longer side is at most `side_px`; cube maps of six faces stay."""
+    width, height = int(model.tex_width[texture_id]), int(model.tex_height[texture_id])
+    channels, start = int(model.tex_nchannel[texture_id]), int(model.tex_adr[texture_id])
+    factor = -(-max(width, height) // side_px)
+    if factor < 2 or not target.file:
+        return
+    texels = model.tex_data[start : start + width * height * channels].reshape(height, width, channels)
+    rows, columns = height // factor, width // factor
+    blocks = texels[: rows * factor, : columns * factor].reshape(rows, factor, columns, factor, channels)
+    target.file = ""
+    target.width, target.height, target.nchannel = columns, rows, channels
+    target.data = blocks.mean(axis=(1, 3)).round().astype(np.uint8).tobytes()
+
+
+def _check_same_physics(exact: mujoco.MjModel, fast: mujoco.MjModel) -> None:
+    sizes = ("nq", "nv", "nu", "nbody", "njnt", "ngeom", "nsite", "ncam", "nmesh")
+    for name in sizes:
+        if getattr(exact, name) != getattr(fast, name):
+            raise RehearsalError(
+                f"the fast scene has {name} = {getattr(fast, name)}, the exact one {getattr(exact, name)}: "
+                "compile both from the same XML"
+            )
+    for name in _PHYSICS_ARRAYS:
+        if not np.array_equal(getattr(exact, name), getattr(fast, name)):
+            raise RehearsalError(
+                f"the fast scene differs from the exact one in {name}: compile both from the same XML"
+            )
