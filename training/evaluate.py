@@ -1,4 +1,5 @@
-"""Greedy success of a trained policy on the twin, on held-out scenarios by default; or pass@k of the sampled one."""
+"""Greedy success of a trained policy on the twin or a LIBERO suite, on held-out scenarios by default; or pass@k of the
+sampled one; or one of LIBERO's evaluations by name."""
 
 from rehearsal.config import command_line
 from rehearsal.errors import run_command

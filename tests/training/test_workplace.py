@@ -60,13 +60,22 @@ def test_scenarios_of_all_tasks_come_in_turn(spatial: Workplace) -> None:
 
 
 def test_stored_states_are_as_many_as_the_benchmark_ships(spatial: Workplace) -> None:
-    alone = spatial.scenarios("3", "stored")
+    assert (spatial.split_size("3", "stored"), spatial.split_size("all", "stored")) == (50, 500)
+    alone = spatial.scenarios("3", "stored", 50)
     assert [s.seed for s in alone] == list(range(3_000_000, 3_000_050))
     assert {s.task for s in alone} == {"libero_spatial.3"}
-    assert len(spatial.scenarios("all", "stored")) == 500
-    assert len(spatial.scenarios("3", "stored", first=45)) == 5
-    with pytest.raises(RehearsalError, match="stored states 45 to 55 of 3 asked for; there are 50"):
+    message = "scenarios 45 to 55 of libero_spatial.3 asked for; split stored holds 50"
+    with pytest.raises(RehearsalError, match=message):
         spatial.scenarios("3", "stored", 10, first=45)
+
+
+def test_drawn_states_are_as_many_as_a_scene_keeps(spatial: Workplace) -> None:
+    for split in ("train", "validation", "held_out"):
+        size = spatial.split_size("3", split)
+        assert size >= 50 and spatial.split_size("all", split) == 10 * size
+        assert spatial.scenarios("3", split, size)[-1].split == split
+        with pytest.raises(RehearsalError, match=f"split {split} holds {size}"):
+            spatial.scenarios("3", split, size + 1)
 
 
 def test_an_unknown_suite_or_camera_is_told_the_valid_ones(spatial: Workplace) -> None:

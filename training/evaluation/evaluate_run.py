@@ -5,12 +5,15 @@ from pathlib import Path
 
 import msgspec
 
+from rehearsal.errors import RehearsalError
 from rehearsal.results import write_result
 from rehearsal.simulation import Scenario, Split, VectorSimulator
+from training.evaluation.libero_protocols import Protocol, ProtocolRun, missing, table, task_count
 from training.evaluation.success_rate import evaluate_greedy, pass_at_k
 from training.policies.token_distribution import Decoding
 from training.policies.trained_policy import TrainedPolicy, load_policy
 from training.simulators.workplace import Physics, check_fits, read_workplace
+from training.training_loop import progress_bar
 
 
 class EvaluateRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -23,8 +26,11 @@ class EvaluateRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """LIBERO suite in place of the cell, for example libero_spatial."""
     task: str | None = None
     """The task to try, as for SFT; that of the policy by default."""
+    protocol: Protocol | None = None
+    """LIBERO's evaluations by name: paper (stored states, 512 steps), oft (stored states, OpenVLA-OFT's horizons),
+    held_out (states drawn afresh, 512 steps), pro (LIBERO-PRO's perturbed suites). It decides split and horizon."""
     n: int = 50
-    """Scenarios."""
+    """Scenarios; with a protocol, of each task."""
     split: Split = "held_out"
     """Claims are made on held_out; checkpoints are chosen on validation."""
     decoding: Decoding = "argmax"
@@ -45,7 +51,9 @@ class EvaluateRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 def run_evaluation(config: EvaluateRun) -> str:
-    """Returns a line that says how the policy does, a warning after it where there is one."""
+    """Returns a line that says how the policy does, a warning after it where there is one; a protocol's table."""
+    if config.protocol is not None:
+        return run_protocol(config, config.protocol)
     start = time.monotonic()
     workplace = read_workplace(
         config.cell, config.suite, physics=config.physics, horizon_steps=config.horizon_steps
@@ -65,6 +73,39 @@ def run_evaluation(config: EvaluateRun) -> str:
         seeds = {"scenarios": [chosen[0].seed, chosen[-1].seed], "samples": config.seed}
         write_result(config.result, figures=figures, seeds=seeds, seconds=time.monotonic() - start)
     return f"{task}: {line}"
+
+
+def run_protocol(config: EvaluateRun, protocol: Protocol) -> str:
+    """Returns the table of one of LIBERO's evaluations."""
+    start = time.monotonic()
+    if config.suite is None:
+        raise RehearsalError(f"protocol {protocol} is one of LIBERO's: give --suite, for example libero_spatial")
+    if config.pass_at or config.horizon_steps is not None:
+        raise RehearsalError(f"protocol {protocol} is greedy and has its own horizon: leave out pass_at, horizon_steps")
+    policy, workplace = load_policy(config.policy), read_workplace(config.cell, config.suite)
+    check_fits(policy.record.action_spec, workplace, config.policy)
+    task = workplace.check_task(config.task or policy.record.task)
+    run = ProtocolRun(
+        policy=policy,
+        n=config.n,
+        decoding=config.decoding,
+        physics=config.physics,
+        max_worlds=config.max_worlds,
+    )
+    with progress_bar() as bar:
+        shown = bar.add_task(protocol, total=task_count(protocol, config.suite, task), shown="")
+        results = run.run(protocol, config.suite, task, lambda: bar.advance(shown))
+    if config.result:
+        figures = {name: figure for result in results for name, figure in result.figures().items()}
+        seeds = {"split": results[0].part.split, "first": 0, "n": config.n}
+        write_result(
+            config.result,
+            figures=figures,
+            seeds=seeds,
+            seconds=time.monotonic() - start,
+            note=missing(results),
+        )
+    return f"{task}, protocol {protocol}, {config.physics} physics\n{table(results)}"
 
 
 def _measure(

@@ -37,7 +37,7 @@ class DynamicSampling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     max_draws: int = 8
     """Draws a batch at most; then it is used as short as it is."""
     scenarios: int = 1000
-    """Training scenarios, taken in turn."""
+    """Training scenarios, taken in turn; no more than the split holds."""
     split: Literal["train", "stored"] = "train"
     """Where they come from. stored: all initial states that a benchmark ships, as SimpleVLA-RL trains on LIBERO."""
 

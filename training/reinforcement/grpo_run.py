@@ -62,8 +62,8 @@ def run_grpo(config: GRPORun) -> None:
     task = workplace.check_task(config.task or policy.record.task)
     policy.record = msgspec.structs.replace(policy.record, cell=workplace.name, task=task)
     transform, sampling = policy.record.transform, config.training.sampling
-    # A benchmark's stored states are few: all of them, where the others are drawn afresh.
-    training = workplace.scenarios(task, sampling.split, None if sampling.split == "stored" else sampling.scenarios)
+    count = min(sampling.scenarios, workplace.split_size(task, sampling.split))
+    training = workplace.scenarios(task, sampling.split, count)
     checking = workplace.scenarios(task, "validation", config.pass_at_scenarios)
     chosen = workplace.scenarios(task, "validation", config.loop.evaluate_scenarios)
     simulator = workplace.simulator(

@@ -37,11 +37,14 @@ class Workplace(Protocol):
         """Returns the task's full name; raises RehearsalError, which lists the valid ones, when there is none."""
         ...
 
-    def scenarios(self, task: str, split: Split, count: int | None = None, first: int = 0) -> list[Scenario]:
+    def split_size(self, task: str, split: Split) -> int:
+        """Returns how many scenarios of a task a split holds; raises RehearsalError for `stored` where none are."""
+        ...
+
+    def scenarios(self, task: str, split: Split, count: int, first: int = 0) -> list[Scenario]:
         """Returns `count` scenarios of a split from its `first`-th on, taken in turn where a task stands for several.
 
-        count: None, all that are left, which only the split `stored` allows. Raises RehearsalError when the split
-        does not hold so many.
+        Raises RehearsalError when the split does not hold so many.
         """
         ...
 

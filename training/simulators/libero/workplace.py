@@ -53,16 +53,16 @@ class LiberoWorkplace:
         numbers = self.numbers(task)
         return self.name if task in (ALL, self.name) else f"{self.name}.{numbers[0]}"
 
-    def scenarios(self, task: str, split: Split, count: int | None = None, first: int = 0) -> list[Scenario]:
+    def split_size(self, task: str, split: Split) -> int:
         tasks = self.tasks(task)
-        if split == "stored":
-            held = min(stored_count(self.name, each.number) for each in tasks) * len(tasks)
-            if count is None:
-                count = held - first
-            if first + count > held:
-                raise RehearsalError(f"stored states {first} to {first + count} of {task} asked for; there are {held}")
-        if count is None:
-            raise RehearsalError(f"how many scenarios of {split}? it holds a million")
+        return min(_split_size(self.name, each.number, split) for each in tasks) * len(tasks)
+
+    def scenarios(self, task: str, split: Split, count: int, first: int = 0) -> list[Scenario]:
+        tasks, held = self.tasks(task), self.split_size(task, split)
+        if first < 0 or first + count > held:
+            raise RehearsalError(
+                f"scenarios {first} to {first + count} of {self.check_task(task)} asked for; split {split} holds {held}"
+            )
         # In turn: the n-th scenario is that of task n modulo their number.
         rounds = range(first // len(tasks), -(-(first + count) // len(tasks)))
         own = [scenarios(each.task, split, len(rounds), rounds.start) for each in tasks]
@@ -91,6 +91,10 @@ class LiberoWorkplace:
 
 
 @cache
-def stored_count(suite: str, number: int) -> int:
-    """Returns how many initial states the benchmark ships for a task; raises RehearsalError when it ships none."""
-    return len(libero_task(suite, number).stored_states())
+def _split_size(suite: str, number: int, split: Split) -> int:
+    """Returns how many initial states there are of one task; raises RehearsalError when the benchmark ships none."""
+    from training.simulators.libero.scene import DRAWN_STATES
+
+    if split == "stored":
+        return len(libero_task(suite, number).stored_states())
+    return DRAWN_STATES[split]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from rehearsal.cell import Cell
 from rehearsal.errors import RehearsalError
-from rehearsal.simulation import Scenario, Split, scenarios
+from rehearsal.simulation import SPLIT_SIZE, Scenario, Split, scenarios
 from training.simulators.twin.simulator import NO_STORED_STATES, TwinSimulator
 
 
@@ -21,12 +21,15 @@ class TwinWorkplace:
     def check_task(self, task: str) -> str:
         return self.cell.check_task(task)
 
-    def scenarios(self, task: str, split: Split, count: int | None = None, first: int = 0) -> list[Scenario]:
+    def split_size(self, task: str, split: Split) -> int:
+        self.check_task(task)
         if split == "stored":
             raise RehearsalError(NO_STORED_STATES)
-        if count is None:
-            raise RehearsalError(f"how many scenarios of {split}? it holds a million")
-        return scenarios(self.check_task(task), split, count, first)
+        return SPLIT_SIZE
+
+    def scenarios(self, task: str, split: Split, count: int, first: int = 0) -> list[Scenario]:
+        self.split_size(task, split)
+        return scenarios(task, split, count, first)
 
     def simulator(
         self, task: str, *, cameras: Sequence[str], side_px: int, max_worlds: int, threads: int | None = None
