@@ -95,7 +95,7 @@ def world_views(model: mujoco.MjModel, data: mujoco.MjData, pairs: int) -> World
         site_xpos=data.site_xpos,
         site_xmat=data.site_xmat,
         body_awake=data.body_awake,
-        contact_count=np.ctypeslib.as_array((ctypes.c_int32 * 1).from_address(data._address + layout.count)),
+        contact_count=np.ctypeslib.as_array((ctypes.c_int32 * 1).from_address(data._address + layout.number)),
         contact_pointer=pointer,
         arena=np.ctypeslib.as_array(words),
         arena_start=int(pointer[0]),
@@ -130,6 +130,24 @@ def note_contacts(world: World, goal: Goal) -> None:
 
 
 @njit(nogil=True, cache=True)
+def _torques(world: World, arm: ArmModel) -> None:
+    arm_torques(
+        arm,
+        world.qpos,
+        world.qvel,
+        world.mass,
+        world.bias,
+        world.axes,
+        world.anchors,
+        world.site_xpos[arm.grip_site],
+        world.site_xmat[arm.grip_site],
+        world.goal_position,
+        world.goal_rotation,
+        world.ctrl,
+    )
+
+
+@njit(nogil=True, cache=True)
 def play(
     world: World, arm: ArmModel, goal: Goal, actions: np.ndarray, stop_at_success: bool
 ) -> tuple[int, int]:
@@ -139,23 +157,10 @@ def play(
     for t in range(actions.shape[0]):
         for substep in range(SUBSTEPS):
             _step1(world.model, world.data)
-            position, rotation = world.site_xpos[arm.grip_site], world.site_xmat[arm.grip_site]
             if substep == 0:
+                position, rotation = world.site_xpos[arm.grip_site], world.site_xmat[arm.grip_site]
                 set_goal(actions[t, :6], position, rotation, world.goal_position, world.goal_rotation)
-            arm_torques(
-                arm,
-                world.qpos,
-                world.qvel,
-                world.mass,
-                world.bias,
-                world.axes,
-                world.anchors,
-                position,
-                rotation,
-                world.goal_position,
-                world.goal_rotation,
-                world.ctrl,
-            )
+            _torques(world, arm)
             move_fingers(arm, actions[t, 6], world.fingers, world.ctrl)
             _step2(world.model, world.data)
         taken += 1
@@ -168,3 +173,27 @@ def play(
             if stop_at_success:
                 break
     return taken, first
+
+
+@njit(nogil=True, cache=True)
+def settle(world: World, arm: ArmModel, goal: Goal, steps: int) -> None:
+    """Waits `steps` control steps with the gripper opening, from a state that was just set.
+
+    robosuite's controller does not notice that a state was set: its first command goes to where the end effector was
+    before, at home, and its first torques are those of standing there. So here: the caller gives home as the goal.
+    """
+    waiting = np.zeros((1, 7))
+    waiting[0, 6] = -1.0
+    for substep in range(SUBSTEPS):
+        _step1(world.model, world.data)
+        if substep == 0:
+            for j in range(len(arm.dofs)):
+                torque = world.bias[arm.dofs[j]]
+                world.ctrl[arm.actuators[j]] = min(max(torque, arm.torque[0, j]), arm.torque[1, j])
+        else:
+            _torques(world, arm)
+        move_fingers(arm, waiting[0, 6], world.fingers, world.ctrl)
+        _step2(world.model, world.data)
+    note_contacts(world, goal)
+    for _ in range(steps - 1):
+        play(world, arm, goal, waiting, False)

@@ -15,9 +15,8 @@ import numpy as np
 from rehearsal.errors import RehearsalError
 from training.simulators.libero.mesh_decimation import TexturedMesh, decimate_mesh
 
-DEFAULT_FACES = 20_000
-_MIN_FACES = 24
-_MAX_TEXTURE_PX = 512
+_SRGB_GAMMA = 2.2  # near enough for averages of neighbours
+_ARM_BODIES = ("robot0_", "mount0_")
 _SET_AT_RUN_TIME = ("body_pos", "body_quat", "site_rgba")
 _PHYSICS_ARRAYS = (
     "body_mass", "body_inertia", "body_ipos", "body_iquat", "body_pos", "body_quat", "dof_damping", "dof_armature",
@@ -28,10 +27,15 @@ _PHYSICS_ARRAYS = (
 
 @dataclass(frozen=True, kw_only=True)
 class FastOptions:
-    """What is given up for speed. faces: about how many in all; texture_px: longest side of a texture."""
+    """What is given up for speed.
 
-    faces: int = DEFAULT_FACES
-    texture_px: int = _MAX_TEXTURE_PX
+    tolerance_m: how far a decimated surface may lie from its original; arm_tolerance_m: the same for the arm and its
+    mount, which the cameras see from farther away. texture_px: longest side of a texture.
+    """
+
+    tolerance_m: float = 0.0005
+    arm_tolerance_m: float = 0.0015
+    texture_px: int = 1024
 
 
 def fast_model(xml: str, exact: mujoco.MjModel, options: FastOptions = FastOptions()) -> mujoco.MjModel:
@@ -41,9 +45,8 @@ def fast_model(xml: str, exact: mujoco.MjModel, options: FastOptions = FastOptio
     taken from it. Raises RehearsalError if the two would not move alike.
     """
     spec = mujoco.MjSpec.from_string(xml)
-    visual = _visual_meshes(exact)
-    for mesh_id, max_faces in _budget(exact, visual, options.faces).items():
-        _replace_mesh(spec.mesh(exact.mesh(mesh_id).name), exact, mesh_id, max_faces)
+    for mesh_id, tolerance_m in _tolerances(exact, options).items():
+        _replace_mesh(spec.mesh(exact.mesh(mesh_id).name), exact, mesh_id, tolerance_m)
     for texture_id in range(exact.ntex):
         _shrink_texture(spec.textures[texture_id], exact, texture_id, options.texture_px)
     for material in spec.materials:
@@ -55,22 +58,17 @@ def fast_model(xml: str, exact: mujoco.MjModel, options: FastOptions = FastOptio
     return model
 
 
-def _visual_meshes(model: mujoco.MjModel) -> list[int]:
-    """Returns the meshes that no collision uses."""
+def _tolerances(model: mujoco.MjModel, options: FastOptions) -> dict[int, float]:
+    """Returns the tolerance [m] of each mesh that no collision uses."""
     is_mesh = model.geom_type == mujoco.mjtGeom.mjGEOM_MESH
     collides = (model.geom_contype | model.geom_conaffinity) != 0
     solid = set(model.geom_dataid[is_mesh & collides].tolist())
-    return sorted(set(model.geom_dataid[is_mesh & ~collides].tolist()) - solid)
-
-
-def _budget(model: mujoco.MjModel, meshes: list[int], faces: int) -> dict[int, int]:
-    """Shares `faces` out in proportion to the square of each mesh's size: about its share of a picture."""
-    sizes = {}
-    for mesh_id in meshes:
-        geoms = (model.geom_type == mujoco.mjtGeom.mjGEOM_MESH) & (model.geom_dataid == mesh_id)
-        sizes[mesh_id] = float(model.geom_rbound[geoms].max())
-    total = sum(size**2 for size in sizes.values())
-    return {mesh_id: max(_MIN_FACES, round(faces * size**2 / total)) for mesh_id, size in sizes.items()}
+    tolerances = {i: options.tolerance_m for i in range(model.nmesh) if i not in solid}
+    for geom in np.flatnonzero(is_mesh & ~collides):
+        mesh_id = int(model.geom_dataid[geom])
+        if mesh_id in tolerances and model.body(model.geom_bodyid[geom]).name.startswith(_ARM_BODIES):
+            tolerances[mesh_id] = options.arm_tolerance_m
+    return tolerances
 
 
 def _rows(array: np.ndarray, start: int, count: int) -> np.ndarray:
@@ -97,8 +95,8 @@ def _compiled_mesh(model: mujoco.MjModel, i: int) -> TexturedMesh:
     )
 
 
-def _replace_mesh(target: mujoco.MjsMesh, model: mujoco.MjModel, mesh_id: int, max_faces: int) -> None:
-    small = decimate_mesh(_compiled_mesh(model, mesh_id), max_faces)
+def _replace_mesh(target: mujoco.MjsMesh, model: mujoco.MjModel, mesh_id: int, tolerance_m: float) -> None:
+    small = decimate_mesh(_compiled_mesh(model, mesh_id), tolerance_m)
     target.file = ""
     target.content_type = ""
     target.scale, target.refpos, target.refquat = (1, 1, 1), (0, 0, 0), (1, 0, 0, 0)
@@ -125,10 +123,15 @@ def _shrink_texture(target: mujoco.MjsTexture, model: mujoco.MjModel, texture_id
         return
     texels = model.tex_data[start : start + width * height * channels].reshape(height, width, channels)
     rows, columns = height // factor, width // factor
+    srgb = model.tex_colorspace[texture_id] == mujoco.mjtColorSpace.mjCOLORSPACE_SRGB
+    gamma = _SRGB_GAMMA if srgb else 1.0
+    texels = (texels / 255.0) ** gamma
     blocks = texels[: rows * factor, : columns * factor].reshape(rows, factor, columns, factor, channels)
     target.file = ""
     target.width, target.height, target.nchannel = columns, rows, channels
-    target.data = blocks.mean(axis=(1, 3)).round().astype(np.uint8).tobytes()
+    # The file's own header had said which.
+    target.colorspace = mujoco.mjtColorSpace(int(model.tex_colorspace[texture_id]))
+    target.data = (255.0 * blocks.mean(axis=(1, 3)) ** (1.0 / gamma)).round().astype(np.uint8).tobytes()
 
 
 def _check_same_physics(exact: mujoco.MjModel, fast: mujoco.MjModel) -> None:

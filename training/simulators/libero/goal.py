@@ -55,12 +55,12 @@ def compile_goal(model: mujoco.MjModel, conditions: tuple[Condition, ...]) -> Go
     table = np.full((7, len(conditions)), -1, dtype=np.int64)
     for i, condition in enumerate(conditions):
         table[0, i] = _KINDS.index(condition.kind)
-        for row, kind, name in (
+        for row, element_kind, name in (
             (1, "body", condition.item),
             (2, "body", condition.lower),
             (3, "site", condition.site),
         ):
-            table[row, i] = element(model, kind, name) if name else -1
+            table[row, i] = element(model, element_kind, name) if name else -1
         if condition.touching is not None:
             table[4, i] = len(sides)
             sides.append(_sides(model, condition.touching))

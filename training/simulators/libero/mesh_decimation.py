@@ -15,6 +15,11 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 _AGGRESSIVENESS = 5.0  # 7 is the package's default: faster, visibly worse below a tenth of the faces
+_REDUCTION = 0.7
+_FEWEST_FACES = 12
+_PROBES = 3000
+_SAMPLES = 8000
+_CANDIDATES = 4
 _ORIENTATION_WEIGHT = (
     0.1  # turning a corner by 1 rad counts as much as moving it by a tenth of the mesh's size
 )
@@ -36,29 +41,53 @@ class TexturedMesh:
     face_texcoords: np.ndarray | None
 
 
-def decimate_mesh(mesh: TexturedMesh, max_faces: int) -> TexturedMesh:
-    """Returns a mesh of about `max_faces` faces; the mesh itself when it has no more."""
-    if len(mesh.faces) <= max_faces:
-        return mesh
+def decimate_mesh(mesh: TexturedMesh, tolerance_m: float) -> TexturedMesh:
+    """Returns a mesh of few faces that lies within about `tolerance_m` of the original's vertices."""
     # Scanned meshes repeat a vertex for each of its faces; only welded ones can collapse.
     welded, index = np.unique(mesh.vertices.astype(np.float32), axis=0, return_inverse=True)
-    faces = index.reshape(-1)[mesh.faces]
-    vertices, new_faces = fast_simplification.simplify(
-        welded.astype(np.float64), faces.astype(np.int32), target_count=max_faces, agg=_AGGRESSIVENESS
-    )
-    new_faces = new_faces[_face_area(vertices, new_faces) > 0]
-    if len(new_faces) == 0:
+    vertices, faces = _decimate(welded.astype(np.float64), index.reshape(-1)[mesh.faces], tolerance_m)
+    if len(faces) == len(mesh.faces):
         return mesh
-    charts = _charts(mesh)
-    nearest = _nearest_corners(mesh, charts, vertices, new_faces)
+    nearest = _nearest_corners(mesh, _charts(mesh), vertices, faces)
     return TexturedMesh(
         vertices=vertices,
-        faces=new_faces,
+        faces=faces,
         normals=mesh.normals,
         face_normals=mesh.face_normals.reshape(-1)[nearest],
         texcoords=mesh.texcoords,
         face_texcoords=None if mesh.face_texcoords is None else mesh.face_texcoords.reshape(-1)[nearest],
     )
+
+
+def _decimate(vertices: np.ndarray, faces: np.ndarray, tolerance_m: float) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the coarsest of a row of ever coarser meshes that keeps the tolerance."""
+    original = vertices[:: max(1, len(vertices) // _PROBES)]
+    best = (vertices, faces)
+    while len(best[1]) > _FEWEST_FACES:
+        count = int(len(best[1]) * _REDUCTION)
+        v, f = fast_simplification.simplify(
+            best[0], best[1].astype(np.int32), target_count=count, agg=_AGGRESSIVENESS
+        )
+        f = f[_face_area(v, f) > 0]
+        if len(f) == 0 or len(f) >= len(best[1]) or _distance(original, v, f) > tolerance_m:
+            break
+        best = (v, f)
+    return best
+
+
+def _distance(points: np.ndarray, vertices: np.ndarray, faces: np.ndarray) -> float:
+    """Returns how far from the surface 98 % of `points` lie at most [m]: to the planes of the faces nearest them."""
+    rng = np.random.default_rng(0)
+    area = _face_area(vertices, faces)
+    chosen = np.concatenate([np.arange(len(faces)), rng.choice(len(faces), _SAMPLES, p=area / area.sum())])
+    weights = rng.dirichlet((1.0, 1.0, 1.0), len(chosen))
+    samples = np.einsum("nk,nkd->nd", weights, vertices[faces[chosen]])
+    gap, nearest = cKDTree(samples).query(points, k=_CANDIDATES)
+    direction = _face_direction(vertices, faces)[chosen[nearest]]
+    offset = np.abs(np.einsum("nkd,nkd->nk", points[:, None] - samples[nearest], direction))
+    # A plane passes near points far outside its triangle: those count by the distance to the sample.
+    near = gap < 4 * np.sqrt(area.sum() / _SAMPLES)
+    return float(np.percentile(np.where(near, offset, gap).min(axis=1), 98))
 
 
 def _cross(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:

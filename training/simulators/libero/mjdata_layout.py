@@ -33,7 +33,7 @@ _BASE: dict[str, Any] = {
 class ContactLayout(NamedTuple):
     """Byte offsets: of the count and the pointer in mjData, of the two geom ids in a contact; bytes a contact."""
 
-    count: int
+    number: int
     pointer: int
     geoms: int
     size: int
@@ -44,7 +44,7 @@ def contact_layout() -> ContactLayout:
     """Returns the layout of the MuJoCo that is installed."""
     data, contact = _struct("mjData"), _struct("mjContact")
     return ContactLayout(
-        count=data.ncon.offset,
+        number=data.ncon.offset,
         pointer=data.contact.offset,
         geoms=contact.geom.offset,
         size=ctypes.sizeof(contact),
@@ -54,7 +54,7 @@ def contact_layout() -> ContactLayout:
 def check_layout(data: mujoco.MjData) -> None:
     """Raises RehearsalError when the layout is not that of `data`, which must hold at least one contact."""
     layout = contact_layout()
-    count = ctypes.c_int.from_address(data._address + layout.count).value
+    count = ctypes.c_int.from_address(data._address + layout.number).value
     pointer = ctypes.c_int64.from_address(data._address + layout.pointer).value
     geoms = data.contact.geom
     agrees = count == data.ncon > 0 and pointer + layout.geoms == geoms.__array_interface__["data"][0]

@@ -88,6 +88,7 @@ def describe(env: Any, task: LiberoTask) -> SceneRecord:
         hand_body=robot.robot_model.eef_name,
         torque_limit_nm=tuple((float(low), float(high)) for low, high in zip(*robot.torque_limits)),
         home_rad=tuple(robot.controller.initial_joint.tolist()),
+        home_position_m=tuple(robot.controller.initial_ee_pos.tolist()),
         home_rotation=tuple(robot.controller.goal_ori.reshape(-1).tolist()),
         cameras=CAMERAS,
     )

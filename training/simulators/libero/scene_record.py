@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-FORMAT = 1
+FORMAT = 2
 
 Kind = Literal["on_object", "on_site", "in_site", "joints"]
 
@@ -53,8 +53,8 @@ class Indicator(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class SceneRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """objects, fixtures: BDDL name -> root body. goal: the BDDL predicates as written, lower case.
 
-    home_rad: arm joints that the null space is drawn to, (7,). home_rotation: end effector's rotation at home, row by
-    row, (9,): the goal orientation until the first rotation command.
+    home_rad: arm joints that the null space is drawn to, (7,). home_position_m, home_rotation: the end effector there,
+    (3,) and row by row (9,); the rotation is the goal until the first rotation command.
     """
 
     format: int
@@ -77,5 +77,6 @@ class SceneRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     hand_body: str
     torque_limit_nm: tuple[tuple[float, float], ...]
     home_rad: tuple[float, ...]
+    home_position_m: tuple[float, ...]
     home_rotation: tuple[float, ...]
     cameras: dict[str, str]

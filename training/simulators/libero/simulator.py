@@ -17,13 +17,12 @@ import numpy as np
 from rehearsal.errors import RehearsalError
 from rehearsal.simulation import ObservationBatch, Outcomes, Scenario
 from training.simulators.libero.actions import ACTION_SPEC
-from training.simulators.libero.engine import World, note_contacts, play, world_views
+from training.simulators.libero.engine import World, note_contacts, play, settle, world_views
 from training.simulators.libero.package import libero_task
 from training.simulators.libero.scene import LiberoScene, Physics, load_scene
 
 WAITING_STEPS = 10
 """Control steps without motion, gripper opening, in which things come to rest (OpenVLA, Kim et al. 2024)."""
-_WAITING = np.tile(np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0]), (WAITING_STEPS, 1))
 
 _STATE = int(mujoco.mjtState.mjSTATE_INTEGRATION)
 _RESTORABLE = 4096
@@ -173,11 +172,12 @@ class LiberoSimulator:
         mujoco.mj_resetData(scene.model, data)
         data.qpos[:], data.qvel[:] = scene.initial_state(scenario)
         mujoco.mj_forward(scene.model, data)
+        world.goal_position[:] = scene.record.home_position_m
         world.goal_rotation[:] = scene.record.home_rotation
         world.fingers[:] = 0.0
         world.touching[:] = 0
         note_contacts(world, scene.goal)
-        play(world, scene.arm, scene.goal, _WAITING, False)
+        settle(world, scene.arm, scene.goal, WAITING_STEPS)
         state = np.empty(mujoco.mj_stateSize(scene.model, _STATE))
         mujoco.mj_getState(scene.model, data, state, _STATE)
         return _Settled(
