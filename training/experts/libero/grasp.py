@@ -29,20 +29,25 @@ _FINGER_HALF_M = (0.013, 0.011)
 _HAND_HALF_M = (0.102, 0.032)
 _MARGIN_M = 0.004
 _TURN_COST = 0.25
-"""Cost of turning the hand by 1 rad, in units of one colliding share."""
+"""Cost of turning the hand by 1 rad."""
+_REACH_M, _REACH_COST = 0.69, 25.0
+"""Cost of 1 m beyond a comfortable reach: a stretched elbow (0.719 m) flips over and pulls the hand away."""
+_COLLISION_COST = 0.2
+"""Cost of one point that the open hand would hit."""
 
 
 @dataclass(frozen=True)
 class Grasp:
-    """A pose of the hand in the object's frame: position (3,) [m], rotation (3, 3)."""
+    """Where the hand is in the object's frame: position (3,) [m], closing axis (3,). It always points down."""
 
     position: np.ndarray
-    rotation: np.ndarray
+    closing: np.ndarray
 
     def world(self, scene: Scene, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Returns the hand's position and rotation in the world, where the object is now."""
         turn = scene.rotation(name)
-        return scene.position(name) + turn @ self.position, turn @ self.rotation
+        closing = turn @ self.closing
+        return scene.position(name) + turn @ self.position, pointing_down(np.arctan2(closing[1], closing[0]))
 
 
 def pointing_down(closing_rad: float) -> np.ndarray:
@@ -69,7 +74,9 @@ def choose_grasp(scene: Scene, name: str, closing_rad: Sequence[float] | None = 
     best, best_cost = None, np.inf
     for position, angle, width_cost in candidates:
         turn = _turning(now, angle)
-        cost = width_cost + _TURN_COST * abs(turn) + 0.2 * _collisions(others, points, position, angle)
+        cost = width_cost + _TURN_COST * abs(turn)
+        cost += _COLLISION_COST * _collisions(others, points, position, angle)
+        cost += _REACH_COST * max(0.0, scene.reach(position) - _REACH_M)
         if cost < best_cost:
             best, best_cost = (position, angle), cost
     if best is None:
@@ -79,7 +86,7 @@ def choose_grasp(scene: Scene, name: str, closing_rad: Sequence[float] | None = 
     if np.cos(angle) * now[0] + np.sin(angle) * now[1] < 0:
         angle += np.pi
     turn = scene.rotation(name)
-    return Grasp(turn.T @ (position - scene.position(name)), turn.T @ pointing_down(angle))
+    return Grasp(turn.T @ (position - scene.position(name)), turn.T @ [np.cos(angle), np.sin(angle), 0.0])
 
 
 def _turning(now: np.ndarray, angle: float) -> float:

@@ -1,4 +1,4 @@
-"""From a target pose of the hand to one LIBERO action: a flowing, speed-limited approach under operational-space control.
+"""From a target pose of the hand to one LIBERO action: a flowing approach under operational-space control.
 
 LIBERO's controller (OSC_POSE of robosuite 1.4, kp 150, critically damped) takes a step of at most 0.05 m and 0.5 rad
 from where the hand is. Under a constant step d the hand settles at about 5.3 d a second, 0.27 m/s at most.

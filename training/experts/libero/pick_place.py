@@ -18,6 +18,22 @@ _CLOSE_STEPS = (5, 14)
 _CLEARANCE_M = 0.025
 _LOST_M = 0.03
 _ATTEMPTS = 4
+_STALL_M = 0.0015
+"""A hand that moves less than this in each of `_STALL_STEPS` is held up by something."""
+_STALL_STEPS = 4
+
+
+class Stall:
+    """Tells when the hand no longer gets on."""
+
+    def __init__(self, scene: Scene) -> None:
+        self._scene, self._last, self._count = scene, scene.hand_position, -_STALL_STEPS
+
+    def __call__(self) -> bool:
+        here = self._scene.hand_position
+        self._count = self._count + 1 if np.linalg.norm(here - self._last) < _STALL_M else 0
+        self._last = here
+        return self._count >= _STALL_STEPS
 
 
 def grasp_object(scene: Scene, name: str, directions: Sequence[float] | None = None) -> Steps:
@@ -28,10 +44,11 @@ def grasp_object(scene: Scene, name: str, directions: Sequence[float] | None = N
     start = scene.hand_position
     highest = max(height_along(obstacles, start, pose.position, 0.07), float(scene.points(name)[:, 2].max()))
     travel_z = highest + TIP_M + _CLEARANCE_M
+    stalled = Stall(scene)
     for _ in range(150):
         pose = Pose(*grasp.world(scene, name))
         left_m, left_rad = distance(scene, pose)
-        if left_m < _REACHED_M and left_rad < _REACHED_RAD:
+        if (left_m < _REACHED_M and left_rad < _REACHED_RAD) or (stalled() and left_m < 3 * _REACHED_M):
             break
         yield action_over(scene, pose, OPEN, travel_z=travel_z)
     yield from close_hand(scene, pose)
@@ -65,6 +82,7 @@ def carry(
     below = scene.hand_position[2] - float(scene.points(name)[:, 2].min())
     highest = height_along(obstacles, scene.position(name), place, 0.09)
     travel_z = max(highest + below + 0.02, place[2] + held[2])
+    stalled = Stall(scene)
     for _ in range(200):
         offset = scene.hand_position - scene.position(name)
         if np.linalg.norm(offset - held) > _LOST_M:
@@ -72,6 +90,8 @@ def carry(
         place = target()
         left = place - scene.position(name)
         if np.linalg.norm(left[:2]) < tolerance_m[0] and abs(left[2]) < tolerance_m[1]:
+            return
+        if stalled():
             return
         pose = Pose(place + offset, rotation() if rotation else turn)
         yield action_over(scene, pose, CLOSED, travel_z=travel_z)
@@ -82,7 +102,7 @@ def release(scene: Scene, *, up_m: float = 0.06) -> Steps:
     pose = Pose(scene.hand_position, scene.hand_rotation)
     for _ in range(5):
         yield action(scene, pose, OPEN)
-    away = Pose(pose.position + [0, 0, up_m], pose.rotation)
+    away = Pose(pose.position + np.array([0, 0, up_m]), pose.rotation)
     for _ in range(40):
         if scene.hand_position[2] > away.position[2] - 0.02:
             return

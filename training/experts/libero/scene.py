@@ -12,6 +12,8 @@ from rehearsal.errors import RehearsalError
 
 GRIP_SITE = "gripper0_grip_site"
 FINGER_JOINTS = ("gripper0_finger_joint1", "gripper0_finger_joint2")
+WRIST_OFFSET_M, WRIST_HEIGHT_M = 0.088, 0.204
+"""From the point between the pads to the wrist, inward and up, when the hand points down (Panda's DH parameters)."""
 _SAMPLE_M = 0.012
 """Distance of the points that stand for a solid: below half a finger's width (22 mm), so that none slips through."""
 _MAX_SAMPLES = 24
@@ -28,6 +30,7 @@ class Scene:
     def __init__(self, model: mujoco.MjModel) -> None:
         self.model = model
         self.data: mujoco.MjData = mujoco.MjData(model)
+        self._shoulder = self._id(mujoco.mjtObj.mjOBJ_BODY, "robot0_link2")
         self._grip = self._id(mujoco.mjtObj.mjOBJ_SITE, GRIP_SITE)
         joints = [self._id(mujoco.mjtObj.mjOBJ_JOINT, name) for name in FINGER_JOINTS]
         self._finger_positions = [int(model.jnt_qposadr[joint]) for joint in joints]
@@ -72,6 +75,12 @@ class Scene:
         """How fast the opening shrinks [m/s]."""
         first, second = (float(self.data.qvel[i]) for i in self._finger_speeds)
         return second - first
+
+    def reach(self, position: np.ndarray) -> float:
+        """Returns the distance of shoulder and wrist when the hand points down at a position (3,); 0.719 at most."""
+        offset = position - self.data.xpos[self._shoulder]
+        outward = float(np.hypot(offset[0], offset[1])) - WRIST_OFFSET_M
+        return float(np.hypot(outward, offset[2] + WRIST_HEIGHT_M))
 
     # Objects and sites.
     def is_object(self, name: str) -> bool:
