@@ -1,4 +1,4 @@
-"""The expert's attempts at scenarios, played in batches of worlds and seen by the cameras at every control step.
+"""The attempts of the twin's expert, played in batches of worlds and seen by the cameras at every control step.
 
 Everything is played on: a world goes on after its success, so that a demonstration shows how to end. Attempts come
 in the order of their scenarios, each the same whatever else runs in the batch, so a dataset that was interrupted
@@ -6,30 +6,49 @@ and resumed is the one that was not.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from rehearsal.cell import Cell
 from rehearsal.simulation import Scenario
+from training.experts.attempt import Attempt
 from training.experts.expert import Expert
 from training.simulators.twin.simulator import TwinSimulator
 
 
-@dataclass(frozen=True, kw_only=True)
-class Attempt:
-    """One attempt of T control steps.
+class TwinAttempts:
+    """See training.experts.attempt.AttemptSource."""
 
-    state: float32 (T, S), measured before the action of its row; action: float32 (T, A); images: camera -> uint8
-    (T, side, side, 3), seen with that state. steps: control steps up to and including the one that succeeded.
-    """
+    def __init__(
+        self,
+        cell: Cell,
+        task: str,
+        *,
+        cameras: Sequence[str],
+        side_px: int,
+        max_worlds: int,
+        threads: int | None,
+        after_success_steps: int,
+    ) -> None:
+        """Raises RehearsalError for an unknown task or camera."""
+        self.max_worlds = max_worlds
+        self._after_success_steps = after_success_steps
+        self._expert = Expert(cell, task)
+        self._simulator = TwinSimulator(
+            cell,
+            task,
+            cameras=cameras,
+            side_px=side_px,
+            max_worlds=max_worlds,
+            threads=threads,
+            stop_at_success=False,
+        )
 
-    scenario: Scenario
-    instruction: str
-    success: bool
-    steps: int
-    state: np.ndarray
-    action: np.ndarray
-    images: dict[str, np.ndarray]
+    def attempts(self, chosen: Sequence[Scenario]) -> Iterator[Attempt]:
+        return attempts(self._simulator, self._expert, chosen, after_success_steps=self._after_success_steps)
+
+    def close(self) -> None:
+        self._simulator.close()
 
 
 def plans(simulator: TwinSimulator, expert: Expert, chosen: Sequence[Scenario]) -> np.ndarray:

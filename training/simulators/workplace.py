@@ -37,6 +37,10 @@ class Workplace(Protocol):
         """Returns the task's full name; raises RehearsalError, which lists the valid ones, when there is none."""
         ...
 
+    def single_tasks(self, task: str) -> list[str]:
+        """Returns the full names of the tasks that `task` stands for."""
+        ...
+
     def split_size(self, task: str, split: Split) -> int:
         """Returns how many scenarios of a task a split holds; raises RehearsalError for `stored` where none are."""
         ...

@@ -53,6 +53,9 @@ class LiberoWorkplace:
         numbers = self.numbers(task)
         return self.name if task in (ALL, self.name) else f"{self.name}.{numbers[0]}"
 
+    def single_tasks(self, task: str) -> list[str]:
+        return [each.task for each in self.tasks(task)]
+
     def split_size(self, task: str, split: Split) -> int:
         tasks = self.tasks(task)
         return min(_split_size(self.name, each.number, split) for each in tasks) * len(tasks)

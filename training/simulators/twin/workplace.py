@@ -21,6 +21,9 @@ class TwinWorkplace:
     def check_task(self, task: str) -> str:
         return self.cell.check_task(task)
 
+    def single_tasks(self, task: str) -> list[str]:
+        return [self.check_task(task)]
+
     def split_size(self, task: str, split: Split) -> int:
         self.check_task(task)
         if split == "stored":
