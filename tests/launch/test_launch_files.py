@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from rehearsal.action_codec import ActionCodec
 from rehearsal.cell import read_cell
 from rehearsal.config import read_toml
 from training.imitation.sft_run import SFTRun
 from training.reinforcement.grpo_run import GRPORun
+from training.simulators.workplace import read_workplace
 
 LAUNCH = Path(__file__).parents[2] / "launch"
 CELLS = sorted((LAUNCH / "cells").glob("*.toml"))
@@ -22,7 +24,7 @@ RUNS: dict[str, type[SFTRun] | type[GRPORun]] = {"sft": SFTRun, "grpo": GRPORun}
 def test_the_files_are_found() -> None:
     assert {"single_piper", "dual_piper"} <= {path.stem for path in CELLS}
     assert {"bootstrap", "quickstart", "test"} <= {path.stem for path in SCRIPTS}
-    assert {"click_bell_sft", "click_bell_grpo"} <= {path.stem for path in TRAINING}
+    assert {"click_bell_sft", "click_bell_grpo", "libero_grpo"} <= {path.stem for path in TRAINING}
 
 
 @pytest.mark.parametrize("path", CELLS, ids=lambda path: path.stem)
@@ -43,7 +45,23 @@ def test_a_training_config_is_read_by_its_command(path: Path) -> None:
     kind = path.stem.rpartition("_")[2]
     assert kind in RUNS, f"{path.name} must end in one of {', '.join(RUNS)}"
     config = read_toml(path, RUNS[kind])
-    read_cell(LAUNCH.parent / config.cell)
+    workplace = read_workplace(LAUNCH.parent / config.cell, config.suite, horizon_steps=config.horizon_steps)
+    if isinstance(config, SFTRun):
+        workplace.check_task(config.task)
+        assert set(config.policy.cameras) <= set(workplace.cameras)
+        ActionCodec(
+            chunk_steps=config.policy.chunk_steps, knots=config.policy.knots, bins=2,
+            lower=(0.0,), upper=(1.0,), relative=(False,),
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("path", [p for p in TRAINING if p.stem.endswith("_grpo")], ids=lambda path: path.stem)
+def test_reinforcement_begins_where_a_fine_tuning_config_ends(path: Path) -> None:
+    config = read_toml(path, GRPORun)
+    before = [read_toml(p, SFTRun) for p in TRAINING if p.stem.endswith("_sft")]
+    begun = next((sft for sft in before if sft.out == config.policy), None)
+    assert begun is not None, f"no *_sft.toml ends in {config.policy}"
+    assert (begun.cell, begun.suite) == (config.cell, config.suite)
 
 
 def test_the_quickstart_hands_each_step_to_the_next() -> None:
