@@ -13,8 +13,9 @@ import pytest
 from rehearsal.cell import read_cell
 from rehearsal.errors import RehearsalError
 from rehearsal.simulation import scenarios
+from training.demonstrations.dataset_format import EpisodeRecord
 from training.demonstrations.lerobot_reader import LeRobotReader
-from training.experts.collection import CollectConfig, collect
+from training.experts.collection import CollectConfig, _scenarios_used, collect
 from training.experts.demonstrations import attempts, plans
 from training.experts.evaluation import evaluate_expert
 from training.experts.expert import Expert
@@ -150,3 +151,17 @@ def test_ctrl_c_keeps_what_was_collected(tmp_path: Path) -> None:
         process.kill()
     assert process.returncode == 130 and "run the same command again" in errors and "Traceback" not in errors
     assert [row[0] for row in rows_of(tmp_path)] == list(range(len(LeRobotReader(tmp_path))))
+
+
+def test_a_collection_of_several_tasks_goes_on_within_the_one_that_was_left() -> None:
+    """Two tasks of two episodes each: three are there, so the second task has tried scenarios 0 to 5."""
+
+    def record(index: int, seed: int) -> EpisodeRecord:
+        return EpisodeRecord(
+            index=index, length=1, task="", scenario_seed=seed, file=0, first_row=index, first_frame=index
+        )
+
+    records = [record(0, 1), record(1, 3), record(2, 5)]
+    assert _scenarios_used(records, 2, 2) == [4, 6]
+    assert _scenarios_used(records, 1, 2) == [6]
+    assert _scenarios_used([], 3, 2) == [0, 0, 0]

@@ -24,7 +24,9 @@ def arrays(number: int, rows: int = ROWS) -> dict[str, np.ndarray]:
     upright = np.add.outer(np.arange(rows, dtype=np.uint8), np.arange(16, dtype=np.uint8) * np.uint8(8))
     pictures = np.broadcast_to(upright[..., None, None], (rows, 16, 16, 3))
     return {
-        "actions": np.concatenate([0.01 * count + 0.1 * number + np.zeros((rows, 6)), np.ones((rows, 1))], axis=1),
+        "actions": np.concatenate(
+            [0.01 * count + 0.1 * number + np.zeros((rows, 6)), np.ones((rows, 1))], axis=1
+        ),
         "obs/ee_states": count + np.arange(6) / 10,
         "obs/gripper_states": count * [0.001, -0.001],
         "obs/joint_states": np.zeros((rows, 7)),
@@ -70,10 +72,17 @@ def test_pictures_that_are_upright_stay_so(tmp_path: Path) -> None:
 
 
 def test_the_dataset_can_be_trained_on(official: Path, tmp_path: Path) -> None:
-    line = import_hdf5(ImportConfig(files=(official.parent,), out=tmp_path / "set", episodes=3, suite="libero_spatial"))
+    line = import_hdf5(
+        ImportConfig(files=(official.parent,), out=tmp_path / "set", episodes=3, suite="libero_spatial")
+    )
     assert line.startswith("3 demonstrations of 1 tasks")
     points = load_demonstrations(
-        tmp_path / "set", cameras=("agentview", "wrist"), side_px=8, chunk_steps=4, stride_steps=1, spec=ACTION_SPEC
+        tmp_path / "set",
+        cameras=("agentview", "wrist"),
+        side_px=8,
+        chunk_steps=4,
+        stride_steps=1,
+        spec=ACTION_SPEC,
     )
     assert len(points) == 3 * (ROWS - 1) and points.images.shape[1:] == (2, 8, 8, 3)
     assert set(points.instructions) == {"pick up the black bowl on the stove and place it on the plate"}
@@ -124,7 +133,10 @@ def test_other_files_are_refused(tmp_path: Path, official: Path) -> None:
         (tmp_path / "nowhere.hdf5", "nowhere.hdf5: no such file"),
         (write(tmp_path / "x.hdf5", {}), "no demonstration; wanted: data/demo_0"),
         (write(tmp_path / "y.hdf5", {"demo_0": arrays(0)}, problem_info=None), "no attribute problem_info"),
-        (write(tmp_path / "z.hdf5", {"demo_0": arrays(0)}, macros_image_convention="mirror"), "valid: opengl, opencv"),
+        (
+            write(tmp_path / "z.hdf5", {"demo_0": arrays(0)}, macros_image_convention="mirror"),
+            "valid: opengl, opencv",
+        ),
     ):
         with pytest.raises(RehearsalError, match=complaint):
             next(read_demonstrations(path))

@@ -47,7 +47,14 @@ def sft(demonstrations: CollectConfig) -> SFTRun:
         suite=SUITE,
         task="0",
         policy=CompactOptions(
-            cameras=("agentview", "wrist"), side_px=32, chunk_steps=8, knots=4, width=32, layers=1, heads=2, keypoints=8
+            cameras=("agentview", "wrist"),
+            side_px=32,
+            chunk_steps=8,
+            knots=4,
+            width=32,
+            layers=1,
+            heads=2,
+            keypoints=8,
         ),
         training=SFTConfig(steps=6, batch_frames=16, warmup_steps=2, validation_fraction=0.0),
         loop=LOOK,
@@ -63,16 +70,24 @@ def test_demonstrations_show_a_success_and_how_to_end(demonstrations: CollectCon
     episode = next(LeRobotReader(demonstrations.out).episodes(["agentview", "wrist"]))
     assert episode.state.shape[1] == 8 and episode.action.shape[1] == 7
     assert np.abs(episode.action).max() <= 1 and set(np.sign(episode.action[:, 6])) == {-1.0, 1.0}
-    assert episode.state[0, :3] == pytest.approx([-0.2, 0.0, 1.2], abs=0.1)  # the hand at home, above the table [m]
+    assert episode.state[0, :3] == pytest.approx(
+        [-0.2, 0.0, 1.2], abs=0.1
+    )  # the hand at home, above the table [m]
     assert episode.images["agentview"].std() > 10
-    assert episode.task == "pick up the black bowl between the plate and the ramekin and place it on the plate"
+    assert (
+        episode.task == "pick up the black bowl between the plate and the ramekin and place it on the plate"
+    )
 
 
-def test_a_finished_collection_has_nothing_to_do_and_another_is_refused(demonstrations: CollectConfig) -> None:
+def test_a_finished_collection_has_nothing_to_do_and_another_is_refused(
+    demonstrations: CollectConfig,
+) -> None:
     assert collect(demonstrations).startswith("2 demonstrations")
     with pytest.raises(RehearsalError, match="holds demonstrations with another physics"):
         collect(msgspec.structs.replace(demonstrations, physics="exact"))
-    with pytest.raises(RehearsalError, match="unknown camera for libero_spatial: 'head'; valid: agentview, wrist"):
+    with pytest.raises(
+        RehearsalError, match="unknown camera for libero_spatial: 'head'; valid: agentview, wrist"
+    ):
         collect(msgspec.structs.replace(demonstrations, cameras=("head",)))
 
 
@@ -90,7 +105,9 @@ def test_a_bundle_of_a_suites_policy_is_served(sft: SFTRun, tmp_path: Path) -> N
     assert export_bundle(policy, tmp_path / "bundle").tokens == 0
     rng = np.random.default_rng(0)
     seen = ObservationBatch(
-        images={name: rng.integers(0, 256, (1, 32, 32, 3), dtype=np.uint8) for name in ("agentview", "wrist")},
+        images={
+            name: rng.integers(0, 256, (1, 32, 32, 3), dtype=np.uint8) for name in ("agentview", "wrist")
+        },
         state=rng.normal(size=(1, 8)).astype(np.float32),
         instructions=["pick up the bowl"],
     )
@@ -134,7 +151,9 @@ def test_a_protocol_writes_a_table_and_a_result(sft: SFTRun, tmp_path: Path) -> 
     figures = read_result(path).figures
     assert figures["libero_spatial.0.n"] == figures["libero_spatial.mean.n"] == 2
     assert figures["libero_spatial.0"] == figures["libero_spatial.mean"]
-    with pytest.raises(RehearsalError, match="scenarios 0 to 51 of libero_spatial.0 asked for; split stored holds 50"):
+    with pytest.raises(
+        RehearsalError, match="scenarios 0 to 51 of libero_spatial.0 asked for; split stored holds 50"
+    ):
         run_evaluation(msgspec.structs.replace(config, n=51))
     with pytest.raises(RehearsalError, match="unknown task for libero_object: 'libero_spatial.0'"):
         run_evaluation(msgspec.structs.replace(config, suite="libero_object"))

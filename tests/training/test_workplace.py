@@ -21,7 +21,11 @@ def spatial() -> Workplace:
 
 
 def test_a_twin_is_its_cell(twin: Workplace) -> None:
-    assert (twin.name, twin.check_task("click_bell"), twin.cameras) == ("single_piper", "click_bell", ("head", "wrist"))
+    assert (twin.name, twin.check_task("click_bell"), twin.cameras) == (
+        "single_piper",
+        "click_bell",
+        ("head", "wrist"),
+    )
     assert twin.state_names == twin.action_spec.names
     assert [s.seed for s in twin.scenarios("click_bell", "validation", 2, first=3)] == [1_000_003, 1_000_004]
 
@@ -47,7 +51,9 @@ def test_a_task_by_its_number_or_its_full_name(spatial: Workplace, given: str, f
 
 @pytest.mark.parametrize("task", ["10", "-1", "+1", "1_0", "", "libero_object.0", "click_bell"])
 def test_an_unknown_task_is_told_the_valid_ones(spatial: Workplace, task: str) -> None:
-    with pytest.raises(RehearsalError, match="unknown task for libero_spatial: .*; valid: 0, 1, 2, .*9, all$"):
+    with pytest.raises(
+        RehearsalError, match="unknown task for libero_spatial: .*; valid: 0, 1, 2, .*9, all$"
+    ):
         spatial.check_task(task)
 
 
@@ -81,7 +87,9 @@ def test_drawn_states_are_as_many_as_a_scene_keeps(spatial: Workplace) -> None:
 def test_an_unknown_suite_or_camera_is_told_the_valid_ones(spatial: Workplace) -> None:
     with pytest.raises(RehearsalError, match="unknown suite 'libero_spatia'; valid: .*libero_spatial"):
         read_workplace(CELL, "libero_spatia")
-    with pytest.raises(RehearsalError, match="unknown camera for libero_spatial: 'head'; valid: agentview, wrist"):
+    with pytest.raises(
+        RehearsalError, match="unknown camera for libero_spatial: 'head'; valid: agentview, wrist"
+    ):
         spatial.simulator("0", cameras=("head",), side_px=32, max_worlds=1)
 
 

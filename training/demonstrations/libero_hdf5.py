@@ -89,7 +89,9 @@ def read_demonstrations(path: Path, count: int | None = None) -> Iterator[Demons
         file = h5py.File(path, "r")
     except OSError as error:
         what = "no such file" if not path.exists() else f"not an HDF5 file ({error})"
-        raise RehearsalError(f"{path}: {what}; wanted: an official LIBERO file such as NAME{ENDING}") from None
+        raise RehearsalError(
+            f"{path}: {what}; wanted: an official LIBERO file such as NAME{ENDING}"
+        ) from None
     with file:
         data = _entry(file, "data", path)
         instruction, upside_down = _instruction(data, path), _upside_down(data, path)
@@ -150,7 +152,9 @@ def _instruction(data: Any, path: Path) -> str:
     try:
         words = json.loads(data.attrs["problem_info"])["language_instruction"]
     except (KeyError, TypeError, ValueError):
-        raise RehearsalError(f"{path}: data has no attribute problem_info with a language_instruction") from None
+        raise RehearsalError(
+            f"{path}: data has no attribute problem_info with a language_instruction"
+        ) from None
     return str(words).strip() if isinstance(words, str) else " ".join(map(str, words)).strip()
 
 
@@ -167,7 +171,9 @@ def _paths(given: tuple[Path, ...]) -> list[Path]:
     for path in given:
         inside = sorted(path.glob("*.hdf5")) if path.is_dir() else [path]
         if not inside:
-            raise RehearsalError(f"no .hdf5 file in {path}; wanted: official LIBERO files such as NAME{ENDING}")
+            raise RehearsalError(
+                f"no .hdf5 file in {path}; wanted: official LIBERO files such as NAME{ENDING}"
+            )
         paths += inside
     if not paths:
         raise RehearsalError("no file given: --files FILE.hdf5, or a folder of them")
@@ -191,4 +197,6 @@ def _check_sizes(found: Demonstration, info: DatasetInfo, path: Path) -> None:
     for name, (height, width) in info.cameras.items():
         if (size := found.images[name].shape[1:3]) != (height, width):
             own = f"{size[0]}x{size[1]}"
-            raise RehearsalError(f"{path}: pictures {PICTURES[name]} are {own}, those before {height}x{width}")
+            raise RehearsalError(
+                f"{path}: pictures {PICTURES[name]} are {own}, those before {height}x{width}"
+            )

@@ -76,7 +76,9 @@ class PartResult:
         found = [task.found for task in self.tasks if task.found]
         if not found:
             return None
-        return success_rate(np.concatenate([f.success for f in found]), np.concatenate([f.steps for f in found]))
+        return success_rate(
+            np.concatenate([f.success for f in found]), np.concatenate([f.steps for f in found])
+        )
 
     def figures(self) -> dict[str, float]:
         """Returns `<suite>.<number>` and `<suite>.mean`, each with its n, low and high."""
@@ -126,7 +128,9 @@ class ProtocolRun:
         from training.simulators.libero.workplace import LiberoWorkplace
 
         parts, base = protocol_parts(protocol, suite), LiberoWorkplace(suite)
-        base.scenarios(task, parts[0].split, self.n * len(base.numbers(task)))  # too large an n is no missing task
+        base.scenarios(
+            task, parts[0].split, self.n * len(base.numbers(task))
+        )  # too large an n is no missing task
         names = [each.name for each in base.tasks(task)]
         results = []
         for part in parts:
@@ -136,7 +140,9 @@ class ProtocolRun:
                 done()
             results.append(PartResult(part=part, tasks=tasks))
         if all(result.mean is None for result in results):
-            raise RehearsalError(f"protocol {protocol}: nothing could be tried: {results[0].tasks[0].missing}")
+            raise RehearsalError(
+                f"protocol {protocol}: nothing could be tried: {results[0].tasks[0].missing}"
+            )
         return results
 
     def _try(self, part: Part, name: str, *, may_be_missing: bool) -> TaskResult:
@@ -210,7 +216,9 @@ def table(results: Sequence[PartResult]) -> str:
 
 def missing(results: Sequence[PartResult]) -> str:
     """Returns one sentence that names what is not available, or nothing."""
-    gone = [f"{r.part.suite} {task.name} ({task.missing})" for r in results for task in r.tasks if not task.found]
+    gone = [
+        f"{r.part.suite} {task.name} ({task.missing})" for r in results for task in r.tasks if not task.found
+    ]
     return f"not available, and in no mean: {'; '.join(gone)}" if gone else ""
 
 

@@ -90,7 +90,9 @@ def collect(config: CollectConfig) -> str:
     with LeRobotWriter(config.out, info, append=True) as writer:
         for number, task in enumerate(tasks):
             if writer.episodes < (number + 1) * config.episodes:
-                tried[number] = _fill(writer, config, workplace, task, number * config.episodes, tried[number])
+                tried[number] = _fill(
+                    writer, config, workplace, task, number * config.episodes, tried[number]
+                )
         rate = _rate(writer.episodes, sum(tried))
         return f"{writer.episodes} demonstrations of {asked} in {config.out}; the expert {rate}"
 

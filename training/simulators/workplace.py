@@ -84,5 +84,7 @@ def read_workplace(
     from training.simulators.twin.workplace import TwinWorkplace
 
     if horizon_steps is not None:
-        raise RehearsalError(f"horizon_steps = {horizon_steps} is for a LIBERO suite; a twin's tasks have their own")
+        raise RehearsalError(
+            f"horizon_steps = {horizon_steps} is for a LIBERO suite; a twin's tasks have their own"
+        )
     return TwinWorkplace(read_cell(cell))
