@@ -18,8 +18,8 @@ from mujoco import rollout
 from rehearsal.cell import Cell
 from rehearsal.errors import RehearsalError
 from rehearsal.simulation import ObservationBatch, Outcomes, Scenario
+from training.simulators.renderer import PictureStyle, Renderer, View
 from training.simulators.twin.randomisation import Situation, draw_situation, generator, vary_model
-from training.simulators.twin.renderer import Renderer
 from training.simulators.twin.scene import PHYSICS_TIMESTEP_S, build_scene
 from training.simulators.twin.tasks import SceneState, task_named
 
@@ -72,7 +72,7 @@ class TwinSimulator:
         self._worlds = [copy.copy(model) for _ in range(max_worlds)]
         self._rollout = rollout.Rollout(nthread=threads if threads > 1 else 0)
         self._scratch = [mujoco.MjData(model) for _ in range(max(threads, 1))]
-        self._renderer = Renderer(copy.copy(model), side_px, threads)
+        self._renderer = Renderer(side_px, threads, PictureStyle())
         self._nstate = mujoco.mj_stateSize(model, _STATE)
         self._situations: list[Situation] = []
 
@@ -112,8 +112,14 @@ class TwinSimulator:
     def observe(self, worlds: Sequence[int]) -> ObservationBatch:
         """Renders and reads the worlds named; `state` is what the arms measure."""
         qpos = self.qpos(worlds)
+        camera_ids = [self.scene.camera_ids[name] for name in self.cameras]
         pictures = self._renderer.render(
-            [self._worlds[i] for i in worlds], qpos, [self.scene.camera_ids[name] for name in self.cameras]
+            [
+                View(model=self._worlds[i], qpos=q, cameras=camera_ids)
+                for i, q in zip(worlds, qpos, strict=True)
+            ],
+            # Copies of one model: one graphics context a thread serves them all.
+            ["twin"] * len(worlds),
         )
         return ObservationBatch(
             images=dict(zip(self.cameras, pictures, strict=True)),
@@ -213,4 +219,3 @@ class TwinSimulator:
         data.qpos[:] = qpos
         mujoco.mj_kinematics(self.scene.model, data)
         return data.site_xpos[self.scene.tool_sites].copy()
-
