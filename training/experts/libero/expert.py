@@ -10,6 +10,8 @@ from training.experts.libero.pick_place import Steps
 from training.experts.libero.plan import Predicate, plan
 from training.experts.libero.scene import Scene
 
+_STILL = np.array([0, 0, 0, 0, 0, 0, OPEN], dtype=np.float32)
+
 
 class LiberoExpert:
     """Acts in one world of one task, closed loop, once a control step (20 Hz).
@@ -21,7 +23,7 @@ class LiberoExpert:
     def __init__(self, model: mujoco.MjModel, goal: Sequence[Sequence[str]]) -> None:
         self._scene = Scene(model)
         self._goal: list[Predicate] = [tuple(predicate) for predicate in goal]
-        self._steps: Steps = iter(())
+        self._steps: Steps | None = None
 
     def reset(self, data: mujoco.MjData) -> None:
         """Begins an episode at the state in `data`, whose positions must be up to date (mj_forward)."""
@@ -31,8 +33,5 @@ class LiberoExpert:
     def act(self, data: mujoco.MjData) -> np.ndarray:
         """Returns the action float32 (7,) for the state in `data`: step [0.05 m], turn [0.5 rad], gripper."""
         self._scene.data = data
-        try:
-            action = next(self._steps)
-        except StopIteration:
-            action = np.array([0, 0, 0, 0, 0, 0, OPEN], dtype=np.float32)
+        action = next(self._steps, _STILL) if self._steps else _STILL
         return np.clip(action, -1.0, 1.0).astype(np.float32)

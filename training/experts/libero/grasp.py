@@ -32,6 +32,8 @@ _TURN_COST = 0.25
 """Cost of turning the hand by 1 rad."""
 _REACH_M, _REACH_COST = 0.69, 25.0
 """Cost of 1 m beyond a comfortable reach: a stretched elbow (0.719 m) flips over and pulls the hand away."""
+_TRIED_COST = 1.0
+"""Cost of trying again, within 3 cm, what failed."""
 _COLLISION_COST = 0.2
 """Cost of one point that the open hand would hit."""
 
@@ -42,6 +44,13 @@ class Grasp:
 
     position: np.ndarray
     closing: np.ndarray
+    direction: np.ndarray
+    """(3,) what it was chosen for: the closing axis, or the outward normal of a rim."""
+
+    def angle(self, scene: Scene, name: str) -> float:
+        """Returns the angle [rad] of `direction` where the object is now."""
+        direction = scene.rotation(name) @ self.direction
+        return float(np.arctan2(direction[1], direction[0]))
 
     def world(self, scene: Scene, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Returns the hand's position and rotation in the world, where the object is now."""
@@ -57,7 +66,9 @@ def pointing_down(closing_rad: float) -> np.ndarray:
     return np.column_stack([along, np.cross(down, along), down])
 
 
-def choose_grasp(scene: Scene, name: str, closing_rad: Sequence[float] | None = None) -> Grasp:
+def choose_grasp(
+    scene: Scene, name: str, closing_rad: Sequence[float] | None = None, *, tried: Sequence["Grasp"] = ()
+) -> Grasp:
     """Returns the cheapest grasp of an object: free of its neighbours first, then little turning of the hand.
 
     closing_rad: directions of the closing axis (for a rim: of the outward normal) to choose from.
@@ -76,17 +87,25 @@ def choose_grasp(scene: Scene, name: str, closing_rad: Sequence[float] | None = 
         turn = _turning(now, angle)
         cost = width_cost + _TURN_COST * abs(turn)
         cost += _COLLISION_COST * _collisions(others, points, position, angle)
+        cost += sum(
+            _TRIED_COST for other in tried if np.linalg.norm(position - other.world(scene, name)[0]) < 0.03
+        )
         cost += _REACH_COST * max(0.0, scene.reach(position) - _REACH_M)
         if cost < best_cost:
             best, best_cost = (position, angle), cost
     if best is None:
         raise ValueError(f"no grasp of {name} is narrower than {MAX_WIDTH_M} m")
     position, angle = best
+    direction = np.array([np.cos(angle), np.sin(angle), 0.0])
     # Of the two hands that close along the same line, the one that is nearer.
     if np.cos(angle) * now[0] + np.sin(angle) * now[1] < 0:
         angle += np.pi
     turn = scene.rotation(name)
-    return Grasp(turn.T @ (position - scene.position(name)), turn.T @ [np.cos(angle), np.sin(angle), 0.0])
+    return Grasp(
+        turn.T @ (position - scene.position(name)),
+        turn.T @ [np.cos(angle), np.sin(angle), 0.0],
+        turn.T @ direction,
+    )
 
 
 def _turning(now: np.ndarray, angle: float) -> float:

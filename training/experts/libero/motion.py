@@ -18,7 +18,7 @@ _GAIN = 1.5
 _TURN_GAIN = 1.2
 _FUNNEL_SLOPE = 1.6
 """Height over distance of the funnel in which the hand comes down on its target."""
-_CLIMB_BLEND_M = 0.05
+_CLIMB_BLEND_M = 0.025
 """How far below its path the hand may be before it stops going sideways and only climbs."""
 
 

@@ -1,6 +1,6 @@
 """Taking an object and putting it somewhere: closed loop, one flow, a stop only where the fingers close."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from training.experts.libero.grasp import TIP_M, Grasp, choose_grasp
 from training.experts.libero.motion import CLOSED, OPEN, Pose, action, action_over, distance, height_along
 from training.experts.libero.scene import Scene
 
-Steps = Iterator[np.ndarray]
+Steps = Generator[np.ndarray, None, None]
 """A skill: yields one action (7,) a control step until it is done."""
 
 _REACHED_M = 0.008
@@ -18,6 +18,7 @@ _CLOSE_STEPS = (5, 14)
 _CLEARANCE_M = 0.025
 _LOST_M = 0.03
 _ATTEMPTS = 4
+_REACH_STEPS = 120
 _STALL_M = 0.0015
 """A hand that moves less than this in each of `_STALL_STEPS` is held up by something."""
 _STALL_STEPS = 4
@@ -37,21 +38,45 @@ class Stall:
 
 
 def grasp_object(scene: Scene, name: str, directions: Sequence[float] | None = None) -> Steps:
-    """Goes to an object, closes the hand on it."""
-    grasp = choose_grasp(scene, name, directions)
-    pose = Pose(*grasp.world(scene, name))
+    """Goes to an object, closes the hand on it; goes at it from elsewhere when something is in the way."""
+    tried: list[Grasp] = []
+    for _ in range(_ATTEMPTS):
+        grasp = choose_grasp(scene, name, directions, tried=tried)
+        tried.append(grasp)
+        if (yield from _reach_for(scene, name, grasp)):
+            break
+    yield from close_hand(scene, Pose(*grasp.world(scene, name)))
+
+
+def _reach_for(scene: Scene, name: str, grasp: Grasp) -> Generator[np.ndarray, None, bool]:
+    """Brings the open hand to a grasp; returns whether it got there."""
+    chosen_at, chosen_tilt = scene.position(name), scene.rotation(name)
     obstacles = scene.obstacles(name)
-    start = scene.hand_position
-    highest = max(height_along(obstacles, start, pose.position, 0.07), float(scene.points(name)[:, 2].max()))
+    aim = grasp.world(scene, name)[0]
+    highest = max(
+        height_along(obstacles, scene.hand_position, aim, 0.07), float(scene.points(name)[:, 2].max())
+    )
     travel_z = highest + TIP_M + _CLEARANCE_M
     stalled = Stall(scene)
-    for _ in range(150):
+    for _ in range(_REACH_STEPS):
+        if _has_moved(scene, name, chosen_at, chosen_tilt) and scene.hand_position[2] > aim[2] + 0.05:
+            grasp = choose_grasp(scene, name, [grasp.angle(scene, name)])
+            chosen_at, chosen_tilt = scene.position(name), scene.rotation(name)
         pose = Pose(*grasp.world(scene, name))
+        aim = pose.position
         left_m, left_rad = distance(scene, pose)
-        if (left_m < _REACHED_M and left_rad < _REACHED_RAD) or (stalled() and left_m < 3 * _REACHED_M):
-            break
+        if left_m < _REACHED_M and left_rad < _REACHED_RAD:
+            return True
+        if stalled():
+            return left_m < 2 * _REACHED_M
         yield action_over(scene, pose, OPEN, travel_z=travel_z)
-    yield from close_hand(scene, pose)
+    return False
+
+
+def _has_moved(scene: Scene, name: str, position: np.ndarray, rotation: np.ndarray) -> bool:
+    """Whether an object is elsewhere or otherwise tilted than before: some fall into place as an episode begins."""
+    shift = np.linalg.norm(scene.position(name) - position)
+    return bool(shift > 0.004 or np.abs(scene.rotation(name) - rotation).max() > 0.03)
 
 
 def close_hand(scene: Scene, pose: Pose) -> Steps:
