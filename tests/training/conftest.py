@@ -3,7 +3,7 @@
 It is analytic and has nothing of a robot: it tests the learning loop, not the twin.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from rehearsal.spec import ActionSpec
 from training.imitation.demonstration_set import DemonstrationSet, fit_codec, fit_transform
 from training.policies.compact import CompactPolicy, CompactPolicyConfig
 from training.policies.trained_policy import PolicyRecord, TrainedPolicy
+from training.simulators.libero.initial_states import DRAWN_STATES
 
 TASK = "toy_reach"
 CAMERA = "head"
@@ -109,6 +110,16 @@ def tiny_policy(demonstrations: DemonstrationSet, seed: int = 0, head: str = "or
     )  # fmt: skip
     record = PolicyRecord(cell="toy", task=TASK, action_spec=spec, transform=transform, codec=codec)
     return TrainedPolicy(CompactPolicy.new(config, seed), record)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def libero_scenes(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Keeps compiled LIBERO scenes in pytest's own cache, not in the user's, and draws few initial states."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REHEARSAL_CACHE", str(request.config.cache.mkdir("libero_scenes")))
+        for split in DRAWN_STATES:
+            patch.setitem(DRAWN_STATES, split, 50)
+        yield
 
 
 @pytest.fixture(autouse=True)

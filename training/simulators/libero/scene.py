@@ -2,11 +2,16 @@
 
 Two settings. `exact`: the model as LIBERO compiles it. `fast`: sleeping islands on, visual meshes decimated, no
 reflections; the collision geometry, the inertias and every other option are those of `exact`.
+
+A folder of the cache holds one scene. What could make another scene of the same task is in its name: the versions of
+LIBERO's package, of MuJoCo and of our format, and where the package lies, whose meshes `exact` reads. Parts are made
+when first needed, and appear whole: the fast model, and the drawn states of each split.
 """
 
 import os
 import shutil
 import tempfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,30 +21,29 @@ import msgspec
 import mujoco
 import numpy as np
 from rich.console import Console
-from rich.progress import track
+from rich.status import Status
 
 from rehearsal.errors import RehearsalError
-from rehearsal.simulation import SPLIT_START, Scenario, Split
+from rehearsal.simulation import SPLIT_START, Scenario
 from training.simulators.libero.cache import cache_root
 from training.simulators.libero.controller import ArmModel
 from training.simulators.libero.goal import Goal, compile_goal, element
-from training.simulators.libero.package import LiberoTask
+from training.simulators.libero.initial_states import initial_states
+from training.simulators.libero.package import LiberoTask, package_version
+from training.simulators.libero.scene_builder import describe, stock_environment
 from training.simulators.libero.scene_record import FORMAT, SceneRecord
 
 Physics = Literal["fast", "exact"]
 
-DRAWN_STATES: dict[Split, int] = {"train": 500, "validation": 64, "held_out": 128}
-"""Initial states drawn a task and split, once, when the scene is compiled: each takes the stock sampler 40 ms."""
-
 _ARENA_BYTES = 64 << 20
 """Contacts and constraints of the busiest scene need less than 8 MB; LIBERO's own setting asks for 1.3 GB a world."""
 
-_RECORD, _XML, _FAST, _DRAWN = "scene.json", "scene.xml", "fast.mjb", "drawn.npz"
+_RECORD, _XML = "scene.json", "scene.xml"
 
 
 @dataclass(frozen=True, kw_only=True)
 class LiberoScene:
-    """model: shared by all worlds, never changed. arm, goal: constants of native code. drawn: split -> (N, nq)."""
+    """model: shared by all worlds, never changed. arm, goal: constants of native code. folder: in the cache."""
 
     task: LiberoTask
     physics: Physics
@@ -47,35 +51,37 @@ class LiberoScene:
     model: mujoco.MjModel
     arm: ArmModel
     goal: Goal
-    drawn: dict[Split, np.ndarray]
+    folder: Path
 
     def initial_state(self, scenario: Scenario) -> tuple[np.ndarray, np.ndarray]:
-        """Returns (qpos, qvel) of a scenario; raises RehearsalError when the split does not hold so many."""
-        split = scenario.split
+        """Returns (qpos, qvel) of a scenario, and draws the states of its split first when the cache lacks them.
+
+        Raises RehearsalError when the split does not hold so many, and when a stored state is not of this scene.
+        """
+        split, nq, nv = scenario.split, self.model.nq, self.model.nv
         number = scenario.seed - SPLIT_START[split]
-        states = self.task.stored_states() if split == "stored" else self.drawn[split]
+        states = initial_states(self.task, self.folder, split)
         if number >= len(states):
             raise RehearsalError(
                 f"{self.task.task} has {len(states)} initial states of split {split}, not {number + 1}"
             )
         if split != "stored":
-            return states[number], np.zeros(self.model.nv)
-        nq = self.model.nq
-        return states[number, 1 : 1 + nq], states[number, 1 + nq : 1 + nq + self.model.nv]
+            return states[number], np.zeros(nv)
+        if states.shape[1] != 1 + nq + nv:
+            raise RehearsalError(
+                f"the stored initial states of {self.task.task} are of another scene: {states.shape[1]} values each, "
+                f"but this one has 1 + {nq} + {nv}; only drawn states (held_out, train, validation) fit this task"
+            )
+        return states[number, 1 : 1 + nq], states[number, 1 + nq :]
 
 
 def load_scene(task: LiberoTask, physics: Physics) -> LiberoScene:
-    """Returns the scene, built first when the cache lacks it: about a minute, once a task."""
-    from training.simulators.libero.package import package_version
-
-    folder = cache_root() / "scenes" / f"{task.task}-{package_version()}-{mujoco.__version__}-{FORMAT}"
+    """Returns the scene, built first when the cache lacks it: some twenty seconds, once a task."""
+    folder = _folder(task)
     if not folder.is_dir():
         _build(task, folder)
     record = _read_record(folder)
-    exact = physics == "exact"
-    model = _compile_exact(folder) if exact else mujoco.MjModel.from_binary_path(str(folder / _FAST))
-    with np.load(folder / _DRAWN) as archive:
-        drawn: dict[Split, np.ndarray] = {split: archive[split] for split in DRAWN_STATES}
+    model = _compile_exact(folder) if physics == "exact" else _load_fast(task, folder)
     return LiberoScene(
         task=task,
         physics=physics,
@@ -83,29 +89,24 @@ def load_scene(task: LiberoTask, physics: Physics) -> LiberoScene:
         model=model,
         arm=arm_model(model, record),
         goal=compile_goal(model, record.conditions),
-        drawn=drawn,
+        folder=folder,
     )
+
+
+def _folder(task: LiberoTask) -> Path:
+    place = zlib.crc32(str(task.bddl.parent).encode())
+    name = f"{task.task}-{package_version()}-{mujoco.__version__}-{FORMAT}-{place:08x}"
+    return cache_root() / "scenes" / name
 
 
 def _build(task: LiberoTask, folder: Path) -> None:
     """Fills the cache's folder; other processes see it whole or not at all."""
-    from training.simulators.libero.scene_builder import describe, draw_initial_state, stock_environment
-
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{task.task}.", dir=folder.parent))
     try:
-        with stock_environment(task) as env:
+        with _spinner(f"{task.task}: building the scene"), stock_environment(task) as env:
             (partial / _RECORD).write_bytes(msgspec.json.encode(describe(env, task)))
             (partial / _XML).write_text(_with_small_arena(env.env.model.get_xml()), encoding="utf-8")
-            drawn = {}
-            for split, count in DRAWN_STATES.items():
-                seeds = range(SPLIT_START[split], SPLIT_START[split] + count)
-                bar = track(
-                    seeds, f"{task.task}: {split} states", console=Console(stderr=True), transient=True
-                )
-                drawn[split] = np.stack([draw_initial_state(env, seed) for seed in bar])
-        np.savez_compressed(partial / _DRAWN, allow_pickle=False, **drawn)
-        _save_fast(partial)
         try:
             os.replace(partial, folder)
         except OSError:
@@ -141,12 +142,28 @@ def _compile_exact(folder: Path) -> mujoco.MjModel:
     return model
 
 
-def _save_fast(folder: Path) -> None:
-    from training.simulators.libero.fast_model import fast_model
+def _load_fast(task: LiberoTask, folder: Path) -> mujoco.MjModel:
+    """Returns the fast model; its file is named after all that decides what it is."""
+    from training.simulators.libero.fast_model import FAST_VERSION, FastOptions, fast_model
 
-    model = fast_model((folder / _XML).read_text(encoding="utf-8"), _compile_exact(folder))
-    model.opt.enableflags |= int(mujoco.mjtEnableBit.mjENBL_SLEEP)
-    mujoco.mj_saveModel(model, str(folder / _FAST), None)
+    options = FastOptions()
+    path = folder / f"fast-{FAST_VERSION}-{zlib.crc32(repr(options).encode()):08x}.mjb"
+    if not path.is_file():
+        with _spinner(f"{task.task}: decimating meshes"):
+            xml = (folder / _XML).read_text(encoding="utf-8")
+            model = fast_model(xml, _compile_exact(folder), options)
+        model.opt.enableflags |= int(mujoco.mjtEnableBit.mjENBL_SLEEP)
+        partial = path.with_suffix(f".{os.getpid()}")
+        try:
+            mujoco.mj_saveModel(model, str(partial), None)
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+    return mujoco.MjModel.from_binary_path(str(path))
+
+
+def _spinner(what: str) -> Status:
+    return Console(stderr=True).status(what)
 
 
 def arm_model(model: mujoco.MjModel, record: SceneRecord) -> ArmModel:

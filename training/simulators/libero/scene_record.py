@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-FORMAT = 2
+FORMAT = 3
 
 Kind = Literal["on_object", "on_site", "in_site", "joints"]
 

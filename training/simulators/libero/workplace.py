@@ -96,7 +96,7 @@ class LiberoWorkplace:
 @cache
 def _split_size(suite: str, number: int, split: Split) -> int:
     """Returns how many initial states there are of one task; raises RehearsalError when the benchmark ships none."""
-    from training.simulators.libero.scene import DRAWN_STATES
+    from training.simulators.libero.initial_states import DRAWN_STATES
 
     if split == "stored":
         return len(libero_task(suite, number).stored_states())
