@@ -5,7 +5,7 @@ set -euo pipefail
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 cd "$ROOT"
 
-EXTRAS="train,serve,robot,dev"
+EXTRAS="train,libero,serve,robot,dev"
 TORCH_WITHOUT_GPU="torch==2.13.0"
 # Shared library -> Debian/Ubuntu package: MuJoCo draws through EGL (Mesa, in software, where there is no GPU);
 # OpenCV needs glib, the RealSense driver libusb.
@@ -62,6 +62,16 @@ install_python_packages() {
     .venv/bin/python -m pip install -q "$TORCH_WITHOUT_GPU"
   fi
   .venv/bin/python -m pip install -q -e ".[$EXTRAS]"
+  keep_opencv_headless
+}
+
+# LIBERO's packages ask for opencv-python, which shares its folder cv2 with our opencv-python-headless: whichever pip
+# unpacked last is imported. The one with windows wants libGL, X and Qt, which a server or a container may lack, and
+# nothing here opens a window. Both stay listed as installed, so that pip has no reason to fetch either again.
+keep_opencv_headless() {
+  if ! grep -q '^headless = True' .venv/lib/python*/site-packages/cv2/version.py; then
+    .venv/bin/python -m pip install -q --force-reinstall --no-deps "opencv-python-headless>=4.10,<5"
+  fi
 }
 
 stamp="$(cat pyproject.toml launch/bootstrap.sh <(echo "$ROOT") | sha256sum)"
