@@ -23,7 +23,7 @@ import mujoco
 import numpy as np
 
 from rehearsal.errors import RehearsalError
-from training.simulators.scene_geoms import SceneGeoms, drop_geoms, geoms_out_of_sight
+from training.simulators.scene_geoms import SceneGeoms, drop_geoms, geoms_out_of_sight, take_glass
 
 _FLAG = mujoco.mjtRndFlag
 _ALL = int(mujoco.mjtCatBit.mjCAT_ALL)
@@ -36,8 +36,9 @@ class PictureStyle:
 
     geom_groups: MuJoCo's groups of geoms that are shown. samples: multi-sampling, None for the model's own setting.
     cull: leave out geoms that cannot reach the picture, which changes no pixel. keep_background: draw what stands
-    still once for each camera that stands still, multi-sampled and with reflections. softness: share of each of the
-    four neighbours in a pixel, in place of multi-sampling (0.07 brings a picture without it nearest to one with it).
+    still once for each camera that stands still, with reflections and the model's own multi-sampling.
+    softness: share of each of the four neighbours in a pixel, in place of multi-sampling; near 0.08 a picture
+    without it is nearest to one with it.
     """
 
     geom_groups: tuple[int, ...] = (0, 1, 2, 3)
@@ -63,8 +64,8 @@ class View:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Background:
-    """What stands still. image: (H, W, 3); depth: (H, W), both as OpenGL reads them, bottom row first."""
+class _Layer:
+    """image: (H, W, 3); depth: (H, W), 0 near; both as OpenGL reads them, bottom row first."""
 
     image: np.ndarray
     depth: np.ndarray
@@ -80,7 +81,7 @@ class _Canvas:
     camera: mujoco.MjvCamera
     option: mujoco.MjvOption
     data: mujoco.MjData
-    backgrounds: dict[tuple[int, tuple[int, ...]], _Background] = field(default_factory=dict)
+    backgrounds: dict[tuple[int, tuple[int, ...]], _Layer] = field(default_factory=dict)
 
 
 class Renderer:
@@ -198,19 +199,33 @@ class Renderer:
     def _draw(self, canvas: _Canvas, view: View, camera_id: int) -> np.ndarray:
         """Returns one picture (H, W, 3), bottom row first."""
         style = self._style
-        image = np.empty((self._side_px, self._side_px, 3), np.uint8)
         if style.keep_background and _stands_still(view.model, camera_id):
             background = self._background(canvas, view, camera_id)
             self._compose(canvas, view, camera_id, _ALL & ~_STATIC)
             canvas.scene.flags[_FLAG.mjRND_SKYBOX] = canvas.scene.flags[_FLAG.mjRND_REFLECTION] = 0
-            depth = np.empty(image.shape[:2], np.float32)
-            mujoco.mjr_render(self._viewport, canvas.scene, canvas.context)
-            mujoco.mjr_readPixels(image, depth, self._viewport, canvas.context)
-            return _laid_over(image, depth, background, style.softness)
+            glass = take_glass(canvas.scene, canvas.geoms)
+            layer = self._read(canvas.scene, canvas.context, depth=True)
+            merged, touched, depth = _laid_over(layer, background)
+            for row, opacity in glass:
+                canvas.geoms.raw[0] = row
+                canvas.scene.ngeom = 1
+                pane = self._read(canvas.scene, canvas.context, depth=True)
+                seen = pane.depth < depth
+                merged[seen] = (opacity * pane.image[seen] + (1 - opacity) * merged[seen]).astype(np.uint8)
+            return _softened(merged, style.softness, touched)
         self._compose(canvas, view, camera_id, _ALL)
-        mujoco.mjr_render(self._viewport, canvas.scene, canvas.context)
-        mujoco.mjr_readPixels(image, None, self._viewport, canvas.context)
-        return _softened(image, style.softness)
+        return _softened(self._read(canvas.scene, canvas.context).image, style.softness)
+
+    def _read(self, scene: mujoco.MjvScene, context: mujoco.MjrContext, *, depth: bool = False) -> _Layer:
+        """Draws the scene and reads it back."""
+        side_px = self._side_px
+        layer = _Layer(
+            image=np.empty((side_px, side_px, 3), np.uint8),
+            depth=np.empty((side_px, side_px) if depth else (0, 0), np.float32),
+        )
+        mujoco.mjr_render(self._viewport, scene, context)
+        mujoco.mjr_readPixels(layer.image, layer.depth if depth else None, self._viewport, context)
+        return layer
 
     def _compose(self, canvas: _Canvas, view: View, camera_id: int, categories: int) -> None:
         """Fills the scene with what the camera may see."""
@@ -224,28 +239,23 @@ class Renderer:
         if view.sites:
             drop_geoms(scene, canvas.geoms, canvas.geoms.sites_other_than(scene.ngeom, view.sites))
         if style.cull and not (style.shadows and _casts_shadow(scene)):
-            drop_geoms(
-                scene, canvas.geoms, geoms_out_of_sight(scene, canvas.geoms, reflections=style.reflections)
-            )
+            unseen = geoms_out_of_sight(view.model, scene, canvas.geoms, reflections=style.reflections)
+            drop_geoms(scene, canvas.geoms, unseen)
 
-    def _background(self, canvas: _Canvas, view: View, camera_id: int) -> _Background:
+    def _background(self, canvas: _Canvas, view: View, camera_id: int) -> _Layer:
         key = (camera_id, view.sites)
         found = canvas.backgrounds.get(key)
         if found is None:
-            image = np.empty((self._side_px, self._side_px, 3), np.uint8)
-            depth = np.empty(image.shape[:2], np.float32)
             self._compose(canvas, view, camera_id, _STATIC)
             scene = canvas.scene
-            mujoco.mjr_render(self._viewport, scene, canvas.context)
-            mujoco.mjr_readPixels(None, depth, self._viewport, canvas.context)
+            depth = self._read(scene, canvas.context, depth=True).depth
             with self._opening:
-                smooth = self._open_context(view.model, 4)
+                smooth = self._open_context(view.model, None)
             scene.flags[_FLAG.mjRND_REFLECTION] = scene.flags[_FLAG.mjRND_SKYBOX] = 1
-            mujoco.mjr_render(self._viewport, scene, smooth)
-            mujoco.mjr_readPixels(image, None, self._viewport, smooth)
+            image = self._read(scene, smooth).image
             smooth.free()
             mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, canvas.context)
-            found = canvas.backgrounds[key] = _Background(image=image, depth=depth)
+            found = canvas.backgrounds[key] = _Layer(image=image, depth=depth)
         return found
 
 
@@ -258,20 +268,18 @@ def _casts_shadow(scene: mujoco.MjvScene) -> bool:
     return any(scene.lights[i].castshadow for i in range(scene.nlight))
 
 
-def _softened(image: np.ndarray, softness: float) -> np.ndarray:
+def _softened(image: np.ndarray, softness: float, where: np.ndarray | None = None) -> np.ndarray:
+    """Mixes each pixel with its neighbours; only pixels marked in `where`, uint8 (H, W), when it is given."""
     if softness == 0.0:
         return image
     cross = np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]], np.float32) * softness
     cross[1, 1] = 1.0 - 4.0 * softness
-    return np.asarray(cv2.filter2D(image, -1, cross))
+    soft = cv2.filter2D(image, -1, cross)
+    return np.asarray(soft if where is None else cv2.copyTo(soft, where, image))
 
 
-def _laid_over(image: np.ndarray, depth: np.ndarray, background: _Background, softness: float) -> np.ndarray:
-    """Lays what moves over what stands still, by depth; only the former and its edges are softened."""
-    nearer = (depth < background.depth).view(np.uint8)
-    merged = background.image.copy()
-    cv2.copyTo(image, nearer, merged)
-    if softness == 0.0:
-        return merged
-    touched = cv2.dilate(nearer, np.ones((3, 3), np.uint8))
-    return np.asarray(cv2.copyTo(_softened(merged, softness), touched, background.image.copy()))
+def _laid_over(layer: _Layer, background: _Layer) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Lays what moves over what stands still; returns image, what was touched (edges included) and depth."""
+    nearer = (layer.depth < background.depth).view(np.uint8)
+    merged = np.asarray(cv2.copyTo(layer.image, nearer, background.image.copy()))
+    return merged, cv2.dilate(nearer, np.ones((3, 3), np.uint8)), np.minimum(layer.depth, background.depth)

@@ -11,15 +11,17 @@ import numpy as np
 
 _LAYOUT = np.dtype(
     {
-        "names": ["type", "objtype", "objid", "size", "pos", "mat", "reflectance", "modelrbound"],
-        "formats": ["i4", "i4", "i4", ("f4", 3), ("f4", 3), ("f4", (3, 3)), "f4", "f4"],
-        "offsets": [0, 8, 12, 40, 52, 64, 128, 244],
+        "names": ["type", "objtype", "objid", "size", "pos", "mat", "rgba", "reflectance", "transparent"],
+        "formats": ["i4", "i4", "i4", ("f4", 3), ("f4", 3), ("f4", (3, 3)), ("f4", 4), "f4", "u1"],
+        "offsets": [0, 8, 12, 40, 52, 64, 100, 128, 248],
         "itemsize": 252,
     }
 )
 _PLANE, _BOX = int(mujoco.mjtGeom.mjGEOM_PLANE), int(mujoco.mjtGeom.mjGEOM_BOX)
-_SITE = int(mujoco.mjtObj.mjOBJ_SITE)
-_SLACK = 1.001  # single precision, and the half-angle rounded
+_GEOM, _SITE = int(mujoco.mjtObj.mjOBJ_GEOM), int(mujoco.mjtObj.mjOBJ_SITE)
+_CORNERS = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], float)
+_OPAQUE = 0.999  # MuJoCo's own limit
+_SLACK_M = 1e-4  # for single precision
 
 
 class SceneGeoms:
@@ -50,38 +52,56 @@ def drop_geoms(scene: mujoco.MjvScene, geoms: SceneGeoms, dropped: np.ndarray) -
         scene.ngeom = len(kept)
 
 
-def geoms_out_of_sight(scene: mujoco.MjvScene, geoms: SceneGeoms, *, reflections: bool) -> np.ndarray:
+def take_glass(scene: mujoco.MjvScene, geoms: SceneGeoms) -> list[tuple[np.ndarray, float]]:
+    """Takes transparent geoms out of the scene; returns each, made opaque, with its opacity."""
+    found = geoms.fields[: scene.ngeom]
+    is_glass = found["rgba"][:, 3] < _OPAQUE
+    if not is_glass.any():
+        return []
+    # MuJoCo blends the back of a transparent geom as well as its front.
+    opacity = 1.0 - (1.0 - found["rgba"][is_glass, 3].clip(0.0, 1.0)) ** 2
+    found["rgba"][is_glass, 3] = 1.0
+    found["transparent"][is_glass] = 0
+    rows = geoms.raw[np.flatnonzero(is_glass)].copy()
+    drop_geoms(scene, geoms, is_glass)
+    return [(row, float(share)) for row, share in zip(rows, opacity, strict=True) if share > 0]
+
+
+def geoms_out_of_sight(
+    model: mujoco.MjModel, scene: mujoco.MjvScene, geoms: SceneGeoms, *, reflections: bool
+) -> np.ndarray:
     """Returns bool (ngeom,): true for geoms of which no pixel can show, in a square picture, mirrors included.
 
-    Geoms without a bounding sphere (planes, sites) count as in sight.
+    A geom is out of sight when its bounding box lies outside one side of the pyramid that the camera sees. Planes
+    and sites count as in sight.
     """
     found = geoms.fields[: scene.ngeom]
-    centre, radius = found["pos"].astype(float), found["modelrbound"] * _SLACK
-    unbounded = (found["modelrbound"] <= 0) | (found["type"] == _PLANE)
-    seen = unbounded | _in_sight(scene, centre, radius)
+    boxed = (found["objtype"] == _GEOM) & (found["type"] != _PLANE)
+    box = model.geom_aabb[np.where(boxed, found["objid"], 0)]
+    local = box[:, None, :3] + _CORNERS * box[:, None, 3:]
+    corners = np.einsum("gij,gcj->gci", found["mat"].astype(float), local) + found["pos"][:, None]
+    seen = ~boxed | _in_sight(scene, corners)
     if reflections:
-        mirrors = (found["reflectance"] > 0) & np.isin(found["type"], (_PLANE, _BOX)) & seen
-        for mirror in np.flatnonzero(mirrors):
+        for mirror in np.flatnonzero(
+            (found["reflectance"] > 0) & np.isin(found["type"], (_PLANE, _BOX)) & seen
+        ):
             normal = found["mat"][mirror][:, 2].astype(float)
             lift = found["size"][mirror][2] if found["type"][mirror] == _BOX else 0.0
-            height = (centre - (centre[mirror] + lift * normal)) @ normal
-            seen |= _in_sight(scene, centre - 2 * height[:, None] * normal, radius)
+            height = (corners - (found["pos"][mirror] + lift * normal)) @ normal
+            seen |= _in_sight(scene, corners - 2 * height[..., None] * normal)
     return ~seen
 
 
-def _in_sight(scene: mujoco.MjvScene, centre: np.ndarray, radius: np.ndarray) -> np.ndarray:
-    """Returns which spheres (N, 3), (N,) touch the pyramid that the camera sees."""
+def _in_sight(scene: mujoco.MjvScene, corners: np.ndarray) -> np.ndarray:
+    """Returns which boxes, given by their corners (N, 8, 3), are not wholly outside one side of the pyramid."""
     # The picture's camera lies midway between the eyes of a stereo pair.
     left, right = scene.camera
-    eye = (left.pos.astype(float) + right.pos) / 2
-    forward = left.forward.astype(float)
-    up = left.up.astype(float)
-    side = np.cross(forward, up)
-    slope = _SLACK * max(abs(left.frustum_top), abs(left.frustum_bottom)) / left.frustum_near
-    offset = centre - eye
-    depth = offset @ forward
-    seen = depth > -radius
-    steepness = np.sqrt(1 + slope**2)
-    for axis in (up, side):
-        seen &= np.abs(offset @ axis) - slope * depth < radius * steepness
+    forward, up = left.forward.astype(float), left.up.astype(float)
+    slope = max(abs(left.frustum_top), abs(left.frustum_bottom)) / left.frustum_near
+    offset = corners - (left.pos.astype(float) + right.pos) / 2
+    reach = slope * (offset @ forward) + _SLACK_M
+    seen = (offset @ forward > -_SLACK_M).any(axis=1)
+    for axis in (up, np.cross(forward, up)):
+        across = offset @ axis
+        seen &= (across < reach).any(axis=1) & (-across < reach).any(axis=1)
     return seen

@@ -15,6 +15,11 @@ import numpy as np
 from rehearsal.errors import RehearsalError
 from training.simulators.libero.mesh_decimation import TexturedMesh, decimate_mesh
 
+FAST_VERSION = 2
+"""To be raised when the same options make another model: the cache names its files after both."""
+HIDDEN_GROUP = 5
+_SPECK_M = 0.004
+_UNSEEN_TOLERANCE_M = 1.0  # of a mesh that no geom uses
 _SRGB_GAMMA = 2.2  # near enough for averages of neighbours
 _ARM_BODIES = ("robot0_", "mount0_")
 _SET_AT_RUN_TIME = ("body_pos", "body_quat", "site_rgba")
@@ -30,11 +35,15 @@ class FastOptions:
     """What is given up for speed.
 
     tolerance_m: how far a decimated surface may lie from its original; arm_tolerance_m: the same for the arm and its
-    mount, which the cameras see from farther away. texture_px: longest side of a texture.
+    mount, which the cameras see from farther away. max_faces: of one mesh, whatever its tolerance.
+    texture_px: longest side of a texture.
     """
 
-    tolerance_m: float = 0.0005
+    tolerance_m: float = 0.0004
     arm_tolerance_m: float = 0.0015
+    max_faces: int = 8000
+    still_tolerance_m: float = 0.0002
+    max_still_faces: int = 10_000
     texture_px: int = 1024
 
 
@@ -45,30 +54,43 @@ def fast_model(xml: str, exact: mujoco.MjModel, options: FastOptions = FastOptio
     taken from it. Raises RehearsalError if the two would not move alike.
     """
     spec = mujoco.MjSpec.from_string(xml)
-    for mesh_id, tolerance_m in _tolerances(exact, options).items():
-        _replace_mesh(spec.mesh(exact.mesh(mesh_id).name), exact, mesh_id, tolerance_m)
+    for mesh_id, (tolerance_m, max_faces) in _limits(exact, options).items():
+        small = decimate_mesh(_compiled_mesh(exact, mesh_id), tolerance_m, max_faces)
+        _replace_mesh(spec.mesh(exact.mesh(mesh_id).name), small)
     for texture_id in range(exact.ntex):
         _shrink_texture(spec.textures[texture_id], exact, texture_id, options.texture_px)
-    for material in spec.materials:
-        material.reflectance = 0.0
     model = spec.compile()
     for name in _SET_AT_RUN_TIME:
         getattr(model, name)[:] = getattr(exact, name)
+    model.geom_group[_specks(exact)] = HIDDEN_GROUP
     _check_same_physics(exact, model)
     return model
 
 
-def _tolerances(model: mujoco.MjModel, options: FastOptions) -> dict[int, float]:
-    """Returns the tolerance [m] of each mesh that no collision uses."""
+def _specks(model: mujoco.MjModel) -> np.ndarray:
+    """Returns bool (ngeom,): meshes too small to be seen, such as the arm's screws, that nothing collides with."""
     is_mesh = model.geom_type == mujoco.mjtGeom.mjGEOM_MESH
     collides = (model.geom_contype | model.geom_conaffinity) != 0
+    return is_mesh & ~collides & (model.geom_rbound < _SPECK_M)
+
+
+def _limits(model: mujoco.MjModel, options: FastOptions) -> dict[int, tuple[float, int]]:
+    """Returns (tolerance [m], most faces) of each mesh that no collision uses."""
+    is_mesh = model.geom_type == mujoco.mjtGeom.mjGEOM_MESH
+    collides = (model.geom_contype | model.geom_conaffinity) != 0
+    moves = model.body_weldid[model.geom_bodyid] != 0
     solid = set(model.geom_dataid[is_mesh & collides].tolist())
-    tolerances = {i: options.tolerance_m for i in range(model.nmesh) if i not in solid}
+    limits = {i: (_UNSEEN_TOLERANCE_M, options.max_faces) for i in range(model.nmesh) if i not in solid}
     for geom in np.flatnonzero(is_mesh & ~collides):
         mesh_id = int(model.geom_dataid[geom])
-        if mesh_id in tolerances and model.body(model.geom_bodyid[geom]).name.startswith(_ARM_BODIES):
-            tolerances[mesh_id] = options.arm_tolerance_m
-    return tolerances
+        if mesh_id in solid:
+            continue
+        is_arm = model.body(model.geom_bodyid[geom]).name.startswith(_ARM_BODIES)
+        if not moves[geom]:
+            limits[mesh_id] = (options.still_tolerance_m, options.max_still_faces)
+        else:
+            limits[mesh_id] = (options.arm_tolerance_m if is_arm else options.tolerance_m, options.max_faces)
+    return limits
 
 
 def _rows(array: np.ndarray, start: int, count: int) -> np.ndarray:
@@ -81,7 +103,11 @@ def _compiled_mesh(model: mujoco.MjModel, i: int) -> TexturedMesh:
     mujoco.mju_quat2Mat(rotation, model.mesh_quat[i])
     vertices = _rows(model.mesh_vert, model.mesh_vertadr[i], model.mesh_vertnum[i])
     normals = _rows(model.mesh_normal, model.mesh_normaladr[i], model.mesh_normalnum[i])
-    textured = model.mesh_texcoordadr[i] >= 0
+    shown = (model.geom_type == mujoco.mjtGeom.mjGEOM_MESH) & (model.geom_dataid == i)
+    materials = model.geom_matid[shown]
+    textured = model.mesh_texcoordadr[i] >= 0 and bool(
+        (model.mat_texid[materials[materials >= 0]] >= 0).any()
+    )
     first, count = model.mesh_faceadr[i], model.mesh_facenum[i]
     return TexturedMesh(
         vertices=vertices @ rotation.reshape(3, 3).T + model.mesh_pos[i],
@@ -95,18 +121,18 @@ def _compiled_mesh(model: mujoco.MjModel, i: int) -> TexturedMesh:
     )
 
 
-def _replace_mesh(target: mujoco.MjsMesh, model: mujoco.MjModel, mesh_id: int, tolerance_m: float) -> None:
-    small = decimate_mesh(_compiled_mesh(model, mesh_id), tolerance_m)
+def _replace_mesh(target: mujoco.MjsMesh, small: TexturedMesh) -> None:
     target.file = ""
     target.content_type = ""
     target.scale, target.refpos, target.refquat = (1, 1, 1), (0, 0, 0), (1, 0, 0, 0)
     # Its mass counts nowhere, and a thin decimated mesh may enclose no volume.
     target.inertia = mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL
     # The compiler lets normals share the faces' index only: a vertex with two normals becomes two vertices.
-    pairs = np.stack([small.faces.reshape(-1), small.face_normals.reshape(-1)], axis=1)
-    used, index = np.unique(pairs, axis=0, return_inverse=True)
-    target.uservert = small.vertices[used[:, 0]].reshape(-1)
-    target.usernormal = small.normals[used[:, 1]].reshape(-1)
+    pairs = small.faces.reshape(-1).astype(np.int64) * len(small.normals) + small.face_normals.reshape(-1)
+    used, index = np.unique(pairs, return_inverse=True)
+    vertex, normal = np.divmod(used, len(small.normals))
+    target.uservert = small.vertices[vertex].reshape(-1)
+    target.usernormal = small.normals[normal].reshape(-1)
     target.userface = index.reshape(-1)
     if small.texcoords is not None and small.face_texcoords is not None:
         used, index = np.unique(small.face_texcoords, return_inverse=True)

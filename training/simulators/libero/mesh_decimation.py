@@ -14,6 +14,7 @@ from scipy.spatial import cKDTree
 _AGGRESSIVENESS = 3.0  # the package's 7 needs twice the faces for the same distance
 _WELD_M = 2e-5
 _REDUCTION = 0.7
+_STUCK = 0.95  # a soup of loose sheets hardly shrinks any more
 _FEWEST_FACES = 12
 _PROBES = 3000
 _SAMPLES = 8000
@@ -40,15 +41,20 @@ class TexturedMesh:
     face_texcoords: np.ndarray | None
 
 
-def decimate_mesh(mesh: TexturedMesh, tolerance_m: float) -> TexturedMesh:
-    """Returns a mesh of few faces that lies within about `tolerance_m` of the original's vertices."""
+def decimate_mesh(mesh: TexturedMesh, tolerance_m: float, max_faces: int) -> TexturedMesh:
+    """Returns a mesh of few faces that lies within about `tolerance_m` of the original's vertices.
+
+    A mesh that would still have more than `max_faces` goes beyond the tolerance: a woven basket, a bundle of sheets.
+    """
     # Scanned meshes repeat a vertex for each of its faces; only welded ones can collapse.
-    _, first, index = np.unique(
-        np.round(mesh.vertices / _WELD_M), axis=0, return_index=True, return_inverse=True
-    )
+    cell = np.round((mesh.vertices - mesh.vertices.min(axis=0)) / _WELD_M).astype(np.int64)
+    # One number a vertex, three times 21 bits: rows of numbers would be sorted a hundred times as slowly.
+    _, first, index = np.unique(cell @ (1 << np.array([42, 21, 0])), return_index=True, return_inverse=True)
     welded = mesh.vertices[first].astype(np.float64)
     welded_faces = index.reshape(-1)[mesh.faces]
-    vertices, faces = _decimate(welded, welded_faces[_face_area(welded, welded_faces) > 0], tolerance_m)
+    vertices, faces = _decimate(
+        welded, welded_faces[_face_area(welded, welded_faces) > 0], tolerance_m, max_faces
+    )
     if len(faces) == len(mesh.faces):
         return mesh
     nearest = _nearest_corners(mesh, vertices, faces)
@@ -62,8 +68,10 @@ def decimate_mesh(mesh: TexturedMesh, tolerance_m: float) -> TexturedMesh:
     )
 
 
-def _decimate(vertices: np.ndarray, faces: np.ndarray, tolerance_m: float) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the coarsest of a row of ever coarser meshes that keeps the tolerance."""
+def _decimate(
+    vertices: np.ndarray, faces: np.ndarray, tolerance_m: float, max_faces: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the coarsest of a row of ever coarser meshes that keeps the tolerance, or the first of `max_faces`."""
     original = vertices[:: max(1, len(vertices) // _PROBES)]
     best = (vertices, faces)
     while len(best[1]) > _FEWEST_FACES:
@@ -72,7 +80,9 @@ def _decimate(vertices: np.ndarray, faces: np.ndarray, tolerance_m: float) -> tu
             best[0], best[1].astype(np.int32), target_count=count, agg=_AGGRESSIVENESS
         )
         f = f[_face_area(v, f) > 0]
-        if len(f) == 0 or len(f) >= len(best[1]) or _distance(original, v, f) > tolerance_m:
+        if not 0 < len(f) < _STUCK * len(best[1]):
+            break
+        if len(best[1]) <= max_faces and _distance(original, v, f) > tolerance_m:
             break
         best = (v, f)
     return best
