@@ -7,6 +7,7 @@ import numpy as np
 from rehearsal.simulation import Scenario
 from training.experts.attempt import Attempt
 from training.experts.libero.expert import LiberoExpert
+from training.experts.libero.replay import ReplayedExpert
 from training.simulators.libero.package import LiberoTask
 from training.simulators.libero.simulator import LiberoSimulator
 from training.simulators.workplace import Physics
@@ -26,8 +27,13 @@ class LiberoAttempts:
         physics: Physics,
         horizon_steps: int,
         after_success_steps: int,
+        replay: np.ndarray | None = None,
     ) -> None:
-        """Raises RehearsalError for an unknown camera, and when the scene cannot be built."""
+        """replay: actions (T, 7) to play in place of the expert's.
+
+        Raises RehearsalError for an unknown camera, and when the scene cannot be built.
+        """
+        self._replay = replay
         self.max_worlds = max_worlds
         self._after_success_steps = after_success_steps
         self._simulator = LiberoSimulator(
@@ -84,7 +90,9 @@ class LiberoAttempts:
                 images={name: np.stack([row[2][name] for row in rows[world]]) for name in simulator.cameras},
             )
 
-    def _expert(self, world: int) -> LiberoExpert:
+    def _expert(self, world: int) -> LiberoExpert | ReplayedExpert:
+        if self._replay is not None:
+            return ReplayedExpert(self._replay)
         scene, data = self._simulator.world(world)
         expert = LiberoExpert(scene.model, scene.record.goal)
         expert.reset(data)

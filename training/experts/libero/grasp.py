@@ -118,18 +118,18 @@ def _rim_grasps(
     scene: Scene, name: str, points: np.ndarray, directions: Sequence[float] | None
 ) -> list[tuple[np.ndarray, float, float]]:
     """Returns (position, angle, cost) of grasps of the wall, one finger inside, for outward directions."""
-    top = points[:, 2].max()
     centre = scene.position(name)
-    rim = points[points[:, 2] > top - 0.022]
-    offset = rim[:, :2] - centre[:2]
+    offset = points[:, :2] - centre[:2]
     angles = np.arctan2(offset[:, 1], offset[:, 0])
+    wall = np.linalg.norm(offset, axis=1) > 0.03
     found = []
     for angle in directions if directions is not None else np.deg2rad(np.arange(-180, 180, 15)):
-        sector = np.abs((angles - angle + np.pi) % (2 * np.pi) - np.pi) < np.deg2rad(20)
-        if not sector.any():
+        side = wall & (np.abs((angles - angle + np.pi) % (2 * np.pi) - np.pi) < np.deg2rad(20))
+        if not side.any():
             continue
+        top = float(points[side, 2].max())  # of this side: a bowl on a ramekin stands askew
         outward = np.array([np.cos(angle), np.sin(angle)])
-        radius = offset[sector] @ outward
+        radius = offset[side & (points[:, 2] > top - 0.022)] @ outward
         middle = centre[:2] + outward * (radius.max() + radius.min()) / 2
         height = max(top - 0.013, points[:, 2].min() + TIP_M + 0.003)
         found.append((np.array([*middle, height]), float(angle), 0.0))

@@ -13,9 +13,9 @@ from training.experts.libero.scene import Scene
 STEP_M = 0.05
 STEP_RAD = 0.5
 OPEN, CLOSED = -1.0, 1.0
-_GAIN = 1.5
+_GAIN = 1.3
 """Step commanded per distance left: the fastest approach that does not overshoot by more than 2 mm."""
-_TURN_GAIN = 1.2
+_TURN_GAIN = 0.8
 _FUNNEL_SLOPE = 1.6
 """Height over distance of the funnel in which the hand comes down on its target."""
 _CLIMB_BLEND_M = 0.025

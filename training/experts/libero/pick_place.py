@@ -11,7 +11,7 @@ from training.experts.libero.scene import Scene
 Steps = Generator[np.ndarray, None, None]
 """A skill: yields one action (7,) a control step until it is done."""
 
-_REACHED_M = 0.008
+_REACHED_M = 0.010
 _REACHED_RAD = 0.12
 _CLOSE_STEPS = (5, 14)
 """Least and most control steps of closing: the command travels its range in 8 and the fingers lag by 2."""
@@ -68,7 +68,7 @@ def _reach_for(scene: Scene, name: str, grasp: Grasp) -> Generator[np.ndarray, N
         if left_m < _REACHED_M and left_rad < _REACHED_RAD:
             return True
         if stalled():
-            return left_m < 2 * _REACHED_M
+            return left_m < 3 * _REACHED_M
         yield action_over(scene, pose, OPEN, travel_z=travel_z)
     return False
 
