@@ -1,4 +1,4 @@
-"""Random changes to training pictures that should not change what to do."""
+"""Random changes to training inputs that should not change what to do."""
 
 import torch
 import torch.nn.functional as F
@@ -35,6 +35,11 @@ def shift(images: Tensor, shift_px: int, generator: torch.Generator) -> Tensor:
     columns = (offset[:, 1:] + line)[:, None, :]
     moved = padded[torch.arange(batch * cameras)[:, None, None], rows, columns]
     return moved.to(torch.uint8).unflatten(0, (batch, cameras))
+
+
+def add_noise(state: Tensor, std: float, generator: torch.Generator) -> Tensor:
+    """Adds Gaussian noise to normalised states float32 (B, S)."""
+    return state if std == 0 else state + std * torch.randn(state.shape, generator=generator).to(state.device)
 
 
 def _symmetric(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:

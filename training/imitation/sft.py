@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rehearsal.errors import RehearsalError
-from training.imitation.augmentation import change_colour, shift
+from training.imitation.augmentation import add_noise, change_colour, shift
 from training.imitation.demonstration_set import DemonstrationSet
 from training.policies.trained_policy import TrainedPolicy, to_tensors
 
@@ -43,6 +43,8 @@ class SFTConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Each channel is scaled by a factor in 1 +- this."""
     shift_px: int = 0
     """Each picture is moved by up to this many pixels."""
+    state_noise: float = 0.0
+    """Standard deviation of noise on the normalised state: a few demonstrations leave most states unseen."""
     validation_fraction: float = 0.05
     """Share of the episodes kept out of training to follow the loss on."""
 
@@ -80,6 +82,7 @@ class SupervisedLearner:
         generator = torch.Generator().manual_seed(seed_of(config.seed, 2, self.step))
         images = change_colour(tensors.pop("images"), config.brightness, config.colour, generator)
         tokens = tensors.pop("tokens")
+        tensors["state"] = add_noise(tensors["state"], config.state_noise, generator)
         logits = model(images=shift(images, config.shift_px, generator), **tensors)
         loss = token_loss(logits, tokens, config.target_std_bins)
         self.optimiser.zero_grad(set_to_none=True)
