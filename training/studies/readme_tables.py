@@ -4,29 +4,23 @@ The README holds a pair of marks for each result that it shows; all that is betw
 
     <!-- results:twin_tasks -->
     <!-- /results -->
+
+A result that was not measured yet is said to be so.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 from rehearsal.errors import RehearsalError, unknown_choice
 from rehearsal.results import Result, read_result
+from training.studies import libero_tables
 from training.studies.learning_curve_plot import is_current, write_plot
+from training.studies.markdown_table import markdown_table, success_cell
 
 STAGES = {"expert": "scripted expert", "sft": "SFT", "grpo": "SFT + GRPO"}
 PICTURES = Path("docs/pictures")
 _SECTION = re.compile(r"(<!-- results:(\w+) -->\n)(.*?)(<!-- /results -->)", re.DOTALL)
-
-
-def success_cell(figures: Mapping[str, float], name: str) -> str:
-    """Returns `80.0 [67.0, 88.8]` in per cent, or a dash when the figure is not there."""
-    if name not in figures:
-        return "–"
-    rate = f"{100 * figures[name]:.1f}"
-    if f"{name}.low" not in figures:
-        return rate
-    return f"{rate} [{100 * figures[f'{name}.low']:.1f}, {100 * figures[f'{name}.high']:.1f}]"
 
 
 def twin_tasks(result: Result) -> str:
@@ -39,7 +33,7 @@ def twin_tasks(result: Result) -> str:
     trials = f"; {counts[0]} scenarios each" if len(counts) == 1 else ""
     if len(counts) > 1:
         trials = f"; {counts[0]} to {counts[-1]} scenarios each"
-    return _table(rows) + f"\nSuccess on held-out scenarios in %, greedy, with 95 % interval{trials}."
+    return markdown_table(rows) + f"\nSuccess on held-out scenarios in %, greedy, with 95 % interval{trials}."
 
 
 def twin_throughput(result: Result) -> str:
@@ -53,7 +47,7 @@ def twin_throughput(result: Result) -> str:
         for part in ("rendering", "physics", "policy")
         if f"share_{part}" in figures
     ]
-    return _table(rows) + (f"\nTime of a GRPO rollout: {', '.join(shares)}." if shares else "")
+    return markdown_table(rows) + (f"\nTime of a GRPO rollout: {', '.join(shares)}." if shares else "")
 
 
 def twin_learning_curves(_: Result) -> str:
@@ -64,6 +58,10 @@ SECTIONS: dict[str, Callable[[Result], str]] = {
     "twin_tasks": twin_tasks,
     "twin_throughput": twin_throughput,
     "twin_learning_curves": twin_learning_curves,
+    "libero_engine": libero_tables.engine,
+    "libero_training": libero_tables.training,
+    "libero_expert": libero_tables.expert,
+    "libero_protocols": libero_tables.protocols,
 }
 PLOTS = ("twin_learning_curves",)
 
@@ -74,22 +72,29 @@ def provenance_line(name: str, result: Result) -> str:
     hardware = f"{machine['cores']} cores of {machine['processor']}"
     if machine.get("gpu", "none") != "none":
         hardware += f", {machine['gpu']}"
-    line = f"[`results/{name}.json`](results/{name}.json), {result.date[:10]}, {hardware}: `{result.command}`."
+    line = (
+        f"[`results/{name}.json`](results/{name}.json), {result.date[:10]}, {hardware}: `{result.command}`."
+    )
     return f"{line} {result.note}".rstrip()
 
 
 def rendered(readme: str, results: Path) -> str:
     """Returns the README with every marked part made anew from the result files.
 
-    Raises RehearsalError for a part that no table is made for, and for a result file that is missing.
+    Raises RehearsalError for a part that no table is made for, and for a file that is not a result file.
     """
 
     def section(match: re.Match[str]) -> str:
         name = match.group(2)
         if name not in SECTIONS:
             raise unknown_choice("result in the README:", name, SECTIONS)
-        result = read_result(results / f"{name}.json")
-        return f"{match.group(1)}\n{SECTIONS[name](result)}\n\n{provenance_line(name, result)}\n{match.group(4)}"
+        path = results / f"{name}.json"
+        if not path.is_file():
+            return f"{match.group(1)}\nNot measured yet: there is no `results/{name}.json`.\n{match.group(4)}"
+        result = read_result(path)
+        return (
+            f"{match.group(1)}\n{SECTIONS[name](result)}\n\n{provenance_line(name, result)}\n{match.group(4)}"
+        )
 
     return _SECTION.sub(section, readme)
 
@@ -99,7 +104,9 @@ def stale_parts(root: Path) -> list[str]:
     readme = (root / "README.md").read_text(encoding="utf-8")
     shown = {match.group(2) for match in _SECTION.finditer(readme)}
     there = {path.stem for path in (root / "results").glob("*.json")}
-    stale = [f"results/{name}.json is not shown in README.md" for name in sorted((there & set(SECTIONS)) - shown)]
+    stale = [
+        f"results/{name}.json is not shown in README.md" for name in sorted((there & set(SECTIONS)) - shown)
+    ]
     if rendered(readme, root / "results") != readme:
         stale.append("README.md differs from the result files")
     for name in sorted(there & set(PLOTS)):
@@ -129,9 +136,3 @@ def refuse_stale(root: Path) -> None:
     """Raises RehearsalError when README or plots are not current."""
     if stale := stale_parts(root):
         raise RehearsalError(f"{'; '.join(stale)}; run python training/update_readme.py")
-
-
-def _table(rows: list[list[str]]) -> str:
-    head, *body = rows
-    alignment = ["---", *["---:"] * (len(head) - 1)]
-    return "".join(f"| {' | '.join(row)} |\n" for row in (head, alignment, *body))
