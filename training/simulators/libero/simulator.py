@@ -19,6 +19,7 @@ from rehearsal.simulation import ObservationBatch, Outcomes, Scenario
 from training.simulators.libero.actions import ACTION_SPEC
 from training.simulators.libero.engine import World, note_contacts, play, settle, world_views
 from training.simulators.libero.package import libero_task
+from training.simulators.libero.pictures import Pictures
 from training.simulators.libero.scene import LiberoScene, Physics, load_scene
 
 WAITING_STEPS = 10
@@ -84,6 +85,7 @@ class LiberoSimulator:
             self.scenes[task.task] = load_scene(task, physics)
         threads = threads or len(os.sched_getaffinity(0))
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="physics")
+        self._pictures = Pictures(cameras, side_px, threads)
         self._spare: dict[str, list[_Slot]] = {name: [] for name in self.scenes}
         self._slots: list[_Slot] = []
         self._settled: OrderedDict[tuple[str, int], _Settled] = OrderedDict()
@@ -116,7 +118,7 @@ class LiberoSimulator:
         """Renders and reads the worlds named; pictures are upright."""
         slots = [self._slots[i] for i in worlds]
         return ObservationBatch(
-            images=self._pictures(slots),
+            images=self._pictures.draw(slots) if self.cameras else {},
             state=np.stack([measured_state(slot.scene, slot.data) for slot in slots]),
             instructions=[slot.scene.record.language for slot in slots],
         )
@@ -154,6 +156,7 @@ class LiberoSimulator:
     def close(self) -> None:
         """Frees threads and graphics contexts."""
         self._pool.shutdown(wait=True)
+        self._pictures.close()
 
     def _slot(self, scenario: Scenario) -> _Slot:
         if scenario.task not in self.scenes:
