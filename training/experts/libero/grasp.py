@@ -77,12 +77,12 @@ def choose_grasp(
     others = scene.obstacles(name)
     near = np.linalg.norm(others[:, :2] - scene.position(name)[:2], axis=1) < 0.25
     others = others[near]
+    candidates: list[tuple[np.ndarray, float, float]] = []
     if category_of(name) in RIM_CATEGORIES:
-        candidates = _rim_grasps(scene, name, points, closing_rad)
-    else:
-        candidates = _top_grasps(points, closing_rad)
+        candidates = _rim_grasps(scene, name, points, closing_rad) or _rim_grasps(scene, name, points, None)
+    candidates = candidates or _top_grasps(points, closing_rad) or _top_grasps(points, None)
     now = scene.hand_rotation[:, 0]
-    best, best_cost = None, np.inf
+    best, best_cost = candidates[0][:2], np.inf
     for position, angle, width_cost in candidates:
         turn = _turning(now, angle)
         cost = width_cost + _TURN_COST * abs(turn)
@@ -93,8 +93,6 @@ def choose_grasp(
         cost += _REACH_COST * max(0.0, scene.reach(position) - _REACH_M)
         if cost < best_cost:
             best, best_cost = (position, angle), cost
-    if best is None:
-        raise ValueError(f"no grasp of {name} is narrower than {MAX_WIDTH_M} m")
     position, angle = best
     direction = np.array([np.cos(angle), np.sin(angle), 0.0])
     # Of the two hands that close along the same line, the one that is nearer.
@@ -146,11 +144,10 @@ def _top_grasps(points: np.ndarray, angles: Sequence[float] | None) -> list[tupl
         along = np.array([np.cos(angle), np.sin(angle)])
         across = np.array([-along[1], along[0]])
         low, high = (held @ along).min(), (held @ along).max()
-        if high - low > MAX_WIDTH_M:
-            continue
+        width_cost = 8.0 * (high - low) + 20.0 * max(0.0, high - low - MAX_WIDTH_M)
         left, right = (held @ across).min(), (held @ across).max()
         middle = along * (low + high) / 2 + across * (left + right) / 2
-        found.append((np.array([*middle, height]), float(angle), 8.0 * (high - low)))
+        found.append((np.array([*middle, height]), float(angle), width_cost))
     return found
 
 

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from rehearsal.errors import RehearsalError
+from training.experts.libero.fixtures import close_drawer, drag_to, open_drawer, turn_on
 from training.experts.libero.pick_place import Steps, pick_and_place
-from training.experts.libero.scene import Scene
+from training.experts.libero.scene import Scene, category_of
 
 Predicate = tuple[str, ...]
 
@@ -21,17 +22,59 @@ def _skill(scene: Scene, predicate: Predicate) -> Steps:
     match predicate:
         case ("on", name, support) if scene.is_object(support):
             return place_on_object(scene, name, support)
+        case ("on", name, region) if _is_on_the_table(region):
+            return drag_to(scene, name, region)
+        case ("on", name, region):
+            return place_on_region(scene, name, region)
+        case ("in", name, region) if _has_joint(scene, region):
+            return place_in_drawer(scene, name, region)
         case ("in", name, region):
             return place_in(scene, name, region)
+        case ("open", region):
+            return open_drawer(scene, region)
+        case ("close", region):
+            return close_drawer(scene, region)
+        case ("turnon", stove):
+            return turn_on(scene, stove)
     raise RehearsalError(f"no skill for the goal {' '.join(predicate)!r}")
 
 
+def _is_on_the_table(region: str) -> bool:
+    return "_table_" in region
+
+
+def _has_joint(scene: Scene, region: str) -> bool:
+    """Whether a region moves with a drawer."""
+    return bool(scene.model.body_jntnum[scene.model.site_bodyid[scene.site(region)]])
+
+
+def _height_above_bottom(scene: Scene, name: str) -> float:
+    """Returns how far an object's origin is above its lowest point."""
+    return float(scene.position(name)[2] - scene.points(name)[:, 2].min())
+
+
 def place_on_object(scene: Scene, name: str, support: str) -> Steps:
-    """An object on another: above its middle, 1 cm from its highest point there, then let go."""
+    """An object on another: over its middle, as low as it goes, then let go."""
+    bowl = category_of(support).endswith("bowl")
 
     def target() -> np.ndarray:
         at = scene.position(support)
+        if bowl:  # the fingers stay above its rim
+            return np.array([*at[:2], scene.points(support)[:, 2].max() + _height_above_bottom(scene, name)])
         return np.array([*at[:2], at[2] + 0.012])
+
+    return pick_and_place(scene, name, target)
+
+
+def place_on_region(scene: Scene, name: str, region: str) -> Steps:
+    """An object on a region of a fixture: over its middle, down until it stands."""
+    support = scene.points(scene.parent(region))
+    at = scene.position(region)
+    near = np.linalg.norm(support[:, :2] - at[:2], axis=1) < 0.025
+    top = float(support[near, 2].max()) if near.any() else float(at[2])
+
+    def target() -> np.ndarray:
+        return np.array([*at[:2], top + _height_above_bottom(scene, name) + 0.004])
 
     return pick_and_place(scene, name, target)
 
@@ -43,8 +86,17 @@ def place_in(scene: Scene, name: str, region: str) -> Steps:
     def target() -> np.ndarray:
         at = scene.position(region)
         top = float(scene.points(container)[:, 2].max())
-        bottom = scene.position(name)[2] - float(scene.points(name)[:, 2].min())
         hand = scene.hand_position[2] - scene.position(name)[2]
-        return np.array([*at[:2], max(top - hand - 0.01, at[2] - 0.05 + bottom)])
+        return np.array([*at[:2], max(top - hand - 0.01, at[2] - 0.05 + _height_above_bottom(scene, name))])
 
     return pick_and_place(scene, name, target, tolerance_m=(0.03, 0.02))
+
+
+def place_in_drawer(scene: Scene, name: str, region: str) -> Steps:
+    """An object in a drawer, which is opened first if it is shut."""
+    yield from open_drawer(scene, region)
+
+    def target() -> np.ndarray:
+        return scene.position(region) + np.array([0, 0, 0.0])
+
+    yield from pick_and_place(scene, name, target)

@@ -42,8 +42,8 @@ class Scene:
             for body in range(model.nbody)
             if model.body(body).name.startswith(("robot0", "gripper0", "mount0"))
         ]
-        self._solids = np.flatnonzero(solid & ~np.isin(model.geom_bodyid, robot) & (roots > 0))
-        self._samples = {int(geom): _samples(model, int(geom)) for geom in self._solids}
+        self.solids = np.flatnonzero(solid & ~np.isin(model.geom_bodyid, robot) & (roots > 0))
+        self._samples = {int(geom): _samples(model, int(geom)) for geom in self.solids}
 
     def _id(self, kind: mujoco.mjtObj, name: str) -> int:
         found = mujoco.mj_name2id(self.model, kind, name)
@@ -115,18 +115,16 @@ class Scene:
     def points(self, *names: str) -> np.ndarray:
         """(N, 3) points that fill the solids of these objects or fixtures, moving parts included."""
         wanted = {self.body(name) for name in names}
-        return self._sampled([int(geom) for geom in self._solids if wanted & self._ancestors(int(geom))])
+        return self._sampled([int(geom) for geom in self.solids if wanted & self._ancestors(int(geom))])
 
     def body_points(self, bodies: set[int]) -> np.ndarray:
         """(N, 3) points that fill the solids of exactly these bodies."""
-        return self._sampled([int(g) for g in self._solids if int(self.model.geom_bodyid[g]) in bodies])
+        return self._sampled([int(g) for g in self.solids if int(self.model.geom_bodyid[g]) in bodies])
 
     def obstacles(self, *without: str) -> np.ndarray:
         """(N, 3) points that fill everything but the robot and these objects."""
         left_out = {self.body(name) for name in without}
-        return self._sampled(
-            [int(geom) for geom in self._solids if not left_out & self._ancestors(int(geom))]
-        )
+        return self._sampled([int(geom) for geom in self.solids if not left_out & self._ancestors(int(geom))])
 
     def _ancestors(self, geom: int) -> set[int]:
         body, found = int(self.model.geom_bodyid[geom]), set()
