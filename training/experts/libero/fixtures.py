@@ -1,12 +1,21 @@
-"""Working fixtures: pulling a drawer open, pushing it shut, turning a knob, dragging a plate."""
+"""Working fixtures: pulling a drawer open, pushing it shut, turning a knob."""
 
 from collections.abc import Callable
 
 import mujoco
 import numpy as np
 
-from training.experts.libero.grasp import TIP_M, pointing_down
-from training.experts.libero.motion import CLOSED, OPEN, Pose, action, action_over, distance, height_along
+from training.experts.libero.grasp import pointing_down
+from training.experts.libero.motion import (
+    CLOSED,
+    OPEN,
+    TIP_M,
+    Pose,
+    action,
+    action_over,
+    clear_height,
+    distance,
+)
 from training.experts.libero.pick_place import Stall, Steps, close_hand
 from training.experts.libero.scene import Scene
 
@@ -34,13 +43,10 @@ def tilted(towards: np.ndarray, tilt_rad: float, closing: str) -> np.ndarray:
     return np.column_stack([along, np.cross(out, along), out])
 
 
-def go_over(
-    scene: Scene, pose: Pose, gripper: float, *, reached_m: float = _VIA_M, extra_m: float = 0.0
-) -> Steps:
+def go_over(scene: Scene, pose: Pose, gripper: float, *, reached_m: float = _VIA_M) -> Steps:
     """Goes to a pose over everything on the way; ends as soon as it is near."""
     start = scene.hand_position
-    highest = height_along(scene.obstacles(), start, pose.position, 0.09)
-    travel_z = max(highest + TIP_M + 0.03 + extra_m, pose.position[2])
+    travel_z = clear_height(scene.obstacles(), start, pose.position, pose.rotation, below_m=TIP_M)
     stalled = Stall(scene)
     for _ in range(_STEPS):
         left_m, left_rad = distance(scene, pose)
@@ -155,24 +161,3 @@ def turn_on(scene: Scene, stove: str) -> Steps:
     for _ in range(4):
         yield action(scene, here, OPEN)
     yield from go(scene, Pose(here.position + np.array([0, 0, 0.1]), here.rotation), OPEN, reached_m=0.05)
-
-
-def drag_to(scene: Scene, name: str, region: str) -> Steps:
-    """Drags a plate by the inside of its rim: the closed fingers lead, the plate follows."""
-    offset = 0.042
-    rotation = pointing_down(float(np.arctan2(scene.hand_rotation[1, 0], scene.hand_rotation[0, 0])))
-
-    def lead(ahead_m: float) -> Pose:
-        at, to = scene.position(name), scene.position(region)
-        towards = (to - at)[:2] / max(float(np.linalg.norm((to - at)[:2])), 1e-6)
-        height = at[2] + TIP_M + 0.006
-        return Pose(np.array([*(at[:2] + (offset + ahead_m) * towards), height]), rotation)
-
-    yield from go_over(scene, lead(-0.01), CLOSED, reached_m=0.012)
-    for _ in range(_STEPS):
-        left = float(np.linalg.norm((scene.position(region) - scene.position(name))[:2]))
-        if left < 0.01:
-            break
-        yield action(scene, lead(min(0.04, left + 0.01)), CLOSED)
-    here = scene.hand_position
-    yield from go(scene, Pose(here + np.array([0, 0, 0.1]), rotation), CLOSED, reached_m=0.05)

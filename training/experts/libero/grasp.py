@@ -1,10 +1,11 @@
 """Where to take hold of an object: across its narrow side from above, or at its rim."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from training.experts.libero.motion import PALM_HALF_M, PALM_M, TIP_M
 from training.experts.libero.scene import Scene, category_of
 
 RIM_CATEGORIES = (
@@ -18,15 +19,10 @@ RIM_CATEGORIES = (
 )
 """Hollow and wider than the hand opens (8 cm): one finger goes inside."""
 
-TIP_M = 0.011
-"""How far the fingertips reach beyond the point between the pads (finger mesh of robosuite's Panda)."""
-PALM_M = 0.028
-"""How far the palm is behind that point."""
 MAX_WIDTH_M = 0.072
 _OPEN_M = 0.04
 _FINGER_HALF_M = (0.013, 0.011)
 """Half extents of a finger along and across the closing axis."""
-_HAND_HALF_M = (0.102, 0.032)
 _MARGIN_M = 0.004
 _TURN_COST = 0.25
 """Cost of turning the hand by 1 rad."""
@@ -67,26 +63,33 @@ def pointing_down(closing_rad: float) -> np.ndarray:
 
 
 def choose_grasp(
-    scene: Scene, name: str, closing_rad: Sequence[float] | None = None, *, tried: Sequence["Grasp"] = ()
+    scene: Scene,
+    name: str,
+    *,
+    directions: Sequence[float] | None = None,
+    tried: Sequence[Grasp] = (),
+    place: Callable[[float], np.ndarray] | None = None,
 ) -> Grasp:
     """Returns the cheapest grasp of an object: free of its neighbours first, then little turning of the hand.
 
-    closing_rad: directions of the closing axis (for a rim: of the outward normal) to choose from.
+    directions: of the closing axis (for a rim: of the outward normal) to choose from. tried: what failed.
+    place: where the object's origin will go, from the height of the hand above it; the hand must fit there too.
     """
-    points = scene.points(name)
+    points, origin = scene.points(name), scene.position(name)
     others = scene.obstacles(name)
-    near = np.linalg.norm(others[:, :2] - scene.position(name)[:2], axis=1) < 0.25
-    others = others[near]
+    now = scene.hand_rotation[:, 0]
     candidates: list[tuple[np.ndarray, float, float]] = []
     if category_of(name) in RIM_CATEGORIES:
-        candidates = _rim_grasps(scene, name, points, closing_rad) or _rim_grasps(scene, name, points, None)
-    candidates = candidates or _top_grasps(points, closing_rad) or _top_grasps(points, None)
-    now = scene.hand_rotation[:, 0]
+        candidates = _rim_grasps(scene, name, points, directions) or _rim_grasps(scene, name, points, None)
+    candidates = candidates or _top_grasps(points, directions) or _top_grasps(points, None)
     best, best_cost = candidates[0][:2], np.inf
     for position, angle, width_cost in candidates:
-        turn = _turning(now, angle)
-        cost = width_cost + _TURN_COST * abs(turn)
+        cost = width_cost + _TURN_COST * abs(_turning(now, angle))
         cost += _COLLISION_COST * _collisions(others, points, position, angle)
+        if place is not None:
+            there = place(float(position[2] - origin[2])) - origin
+            cost += _COLLISION_COST * _collisions(others, points + there, position + there, angle)
+            cost += _REACH_COST * max(0.0, scene.reach(position + there) - _REACH_M)
         cost += sum(
             _TRIED_COST for other in tried if np.linalg.norm(position - other.world(scene, name)[0]) < 0.03
         )
@@ -157,10 +160,11 @@ def _collisions(others: np.ndarray, own: np.ndarray, position: np.ndarray, angle
     along = np.array([np.cos(angle), np.sin(angle)])
     across = np.array([-along[1], along[0]])
     for points, with_fingers in ((others, True), (own, False)):
+        points = points[np.abs(points[:, :2] - position[:2]).max(axis=1) < 0.15]
         offset = points[:, :2] - position[:2]
         x, y = offset @ along, offset @ across
         z = points[:, 2] - position[2]
-        palm = (np.abs(x) < _HAND_HALF_M[0]) & (np.abs(y) < _HAND_HALF_M[1]) & (z > PALM_M)
+        palm = (np.abs(x) < PALM_HALF_M[0]) & (np.abs(y) < PALM_HALF_M[1]) & (z > PALM_M)
         count += float(palm.sum())
         if with_fingers:
             beside = np.abs(np.abs(x) - _OPEN_M - _FINGER_HALF_M[0]) < _FINGER_HALF_M[0] + _MARGIN_M

@@ -18,6 +18,16 @@ _GAIN = 1.3
 _TURN_GAIN = 0.8
 _FUNNEL_SLOPE = 1.6
 """Height over distance of the funnel in which the hand comes down on its target."""
+TIP_M = 0.011
+"""How far the fingertips reach beyond the point between the pads (finger mesh of robosuite's Panda)."""
+PALM_M = 0.028
+"""How far the palm is behind that point."""
+PALM_HALF_M = (0.104, 0.034)
+"""Half extents of the palm along and across the closing axis."""
+HELD_RADIUS_M = 0.07
+"""What the fingers and an object between them take up, seen from above."""
+_CLEARANCE_M = 0.02
+_WAY_SAMPLES = 13
 _CLIMB_BLEND_M = 0.025
 """How far below its path the hand may be before it stops going sideways and only climbs."""
 
@@ -93,11 +103,29 @@ def distance(scene: Scene, pose: Pose) -> tuple[float, float]:
     return float(np.linalg.norm(pose.position - scene.hand_position)), float(np.linalg.norm(turn))
 
 
-def height_along(points: np.ndarray, start: np.ndarray, end: np.ndarray, width_m: float) -> float:
-    """Returns the largest z of points within `width_m` of the segment from start to end, seen from above."""
-    line = end[:2] - start[:2]
-    length = float(line @ line)
-    share = np.clip((points[:, :2] - start[:2]) @ line / max(length, 1e-9), 0, 1)
-    nearest = start[:2] + share[:, None] * line
-    close = np.linalg.norm(points[:, :2] - nearest, axis=1) < width_m
-    return float(points[close, 2].max()) if close.any() else -np.inf
+def clear_height(
+    points: np.ndarray, start: np.ndarray, end: np.ndarray, rotation: np.ndarray, *, below_m: float
+) -> float:
+    """Returns the height of the hand [m] at which it passes over points (N, 3) on its way from start to end.
+
+    rotation: (3, 3) of the hand on the way. below_m: how far fingers and what they hold reach down.
+    """
+    near = _near(points, start, end)
+    highest = -np.inf
+    along, across = rotation[:2, 0], rotation[:2, 1]
+    for share in np.linspace(0, 1, _WAY_SAMPLES):
+        offset = near[:, :2] - (start + share * (end - start))[:2]
+        held = np.linalg.norm(offset, axis=1) < HELD_RADIUS_M
+        palm = (np.abs(offset @ along) < PALM_HALF_M[0]) & (np.abs(offset @ across) < PALM_HALF_M[1])
+        if held.any():
+            highest = max(highest, float(near[held, 2].max()) + below_m + _CLEARANCE_M)
+        if palm.any():
+            highest = max(highest, float(near[palm, 2].max()) - PALM_M + _CLEARANCE_M)
+    return highest
+
+
+def _near(points: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """Returns those of the points that anything of the hand may come over."""
+    low = np.minimum(start, end)[:2] - PALM_HALF_M[0] - 0.05
+    high = np.maximum(start, end)[:2] + PALM_HALF_M[0] + 0.05
+    return points[((points[:, :2] > low) & (points[:, :2] < high)).all(axis=1)]

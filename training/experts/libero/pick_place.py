@@ -1,24 +1,35 @@
 """Taking an object and putting it somewhere: closed loop, one flow, a stop only where the fingers close."""
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 
 import numpy as np
 
-from training.experts.libero.grasp import TIP_M, Grasp, choose_grasp
-from training.experts.libero.motion import CLOSED, OPEN, Pose, action, action_over, distance, height_along
+from training.experts.libero.grasp import Grasp, choose_grasp
+from training.experts.libero.motion import (
+    CLOSED,
+    OPEN,
+    TIP_M,
+    Pose,
+    action,
+    action_over,
+    clear_height,
+    distance,
+)
 from training.experts.libero.scene import Scene
 
 Steps = Generator[np.ndarray, None, None]
 """A skill: yields one action (7,) a control step until it is done."""
 
+Place = Callable[[float], np.ndarray]
+"""Where the origin of a held object is to go (3,) [m], from how far the hand is above that origin [m]."""
+
 _REACHED_M = 0.010
 _REACHED_RAD = 0.12
 _CLOSE_STEPS = (5, 14)
 """Least and most control steps of closing: the command travels its range in 8 and the fingers lag by 2."""
-_CLEARANCE_M = 0.025
 _LOST_M = 0.03
 _ATTEMPTS = 4
-_REACH_STEPS = 120
+_REACH_STEPS, _CARRY_STEPS = 120, 200
 _STALL_M = 0.0015
 """A hand that moves less than this in each of `_STALL_STEPS` is held up by something."""
 _STALL_STEPS = 4
@@ -37,11 +48,11 @@ class Stall:
         return self._count >= _STALL_STEPS
 
 
-def grasp_object(scene: Scene, name: str, directions: Sequence[float] | None = None) -> Steps:
+def grasp_object(scene: Scene, name: str, place: Place | None = None) -> Steps:
     """Goes to an object, closes the hand on it; goes at it from elsewhere when something is in the way."""
     tried: list[Grasp] = []
     for _ in range(_ATTEMPTS):
-        grasp = choose_grasp(scene, name, directions, tried=tried)
+        grasp = choose_grasp(scene, name, tried=tried, place=place)
         tried.append(grasp)
         if (yield from _reach_for(scene, name, grasp)):
             break
@@ -51,16 +62,13 @@ def grasp_object(scene: Scene, name: str, directions: Sequence[float] | None = N
 def _reach_for(scene: Scene, name: str, grasp: Grasp) -> Generator[np.ndarray, None, bool]:
     """Brings the open hand to a grasp; returns whether it got there."""
     chosen_at, chosen_tilt = scene.position(name), scene.rotation(name)
-    obstacles = scene.obstacles(name)
-    aim = grasp.world(scene, name)[0]
-    highest = max(
-        height_along(obstacles, scene.hand_position, aim, 0.07), float(scene.points(name)[:, 2].max())
-    )
-    travel_z = highest + TIP_M + _CLEARANCE_M
+    aim, rotation = grasp.world(scene, name)
+    solids = np.concatenate([scene.obstacles(name), scene.points(name)])
+    travel_z = clear_height(solids, scene.hand_position, aim, rotation, below_m=TIP_M)
     stalled = Stall(scene)
     for _ in range(_REACH_STEPS):
         if _has_moved(scene, name, chosen_at, chosen_tilt) and scene.hand_position[2] > aim[2] + 0.05:
-            grasp = choose_grasp(scene, name, [grasp.angle(scene, name)])
+            grasp = choose_grasp(scene, name, directions=[grasp.angle(scene, name)])
             chosen_at, chosen_tilt = scene.position(name), scene.rotation(name)
         pose = Pose(*grasp.world(scene, name))
         aim = pose.position
@@ -91,35 +99,29 @@ def close_hand(scene: Scene, pose: Pose) -> Steps:
 def carry(
     scene: Scene,
     name: str,
-    target: Callable[[], np.ndarray],
-    rotation: Callable[[], np.ndarray] | None = None,
+    target: Place,
+    rotation: np.ndarray | None = None,
     *,
     tolerance_m: tuple[float, float],
 ) -> Steps:
-    """Brings a held object's origin to `target()`; ends there, or when the object is lost.
+    """Brings a held object's origin to `target`; ends there, or when the object is lost or held up.
 
-    tolerance_m: sideways and in height.
+    rotation: (3, 3) of the hand at the end; as it is by default. tolerance_m: sideways and in height.
     """
-    obstacles = scene.obstacles(name)
     held = scene.hand_position - scene.position(name)
-    turn = scene.hand_rotation
-    place = target()
+    turn = scene.hand_rotation if rotation is None else rotation
     below = scene.hand_position[2] - float(scene.points(name)[:, 2].min())
-    highest = height_along(obstacles, scene.position(name), place, 0.09)
-    travel_z = max(highest + below + 0.02, place[2] + held[2])
+    end = target(float(held[2])) + held
+    travel_z = clear_height(scene.obstacles(name), scene.hand_position, end, turn, below_m=below)
     stalled = Stall(scene)
-    for _ in range(200):
+    for _ in range(_CARRY_STEPS):
         offset = scene.hand_position - scene.position(name)
-        if np.linalg.norm(offset - held) > _LOST_M:
-            return
-        place = target()
+        place = target(float(offset[2]))
         left = place - scene.position(name)
-        if np.linalg.norm(left[:2]) < tolerance_m[0] and abs(left[2]) < tolerance_m[1]:
+        lost = abs(np.linalg.norm(offset) - np.linalg.norm(held)) > _LOST_M
+        if lost or stalled() or (np.linalg.norm(left[:2]) < tolerance_m[0] and abs(left[2]) < tolerance_m[1]):
             return
-        if stalled():
-            return
-        pose = Pose(place + offset, rotation() if rotation else turn)
-        yield action_over(scene, pose, CLOSED, travel_z=travel_z)
+        yield action_over(scene, Pose(place + offset, turn), CLOSED, travel_z=travel_z)
 
 
 def release(scene: Scene, *, up_m: float = 0.06) -> Steps:
@@ -137,20 +139,16 @@ def release(scene: Scene, *, up_m: float = 0.06) -> Steps:
 def pick_and_place(
     scene: Scene,
     name: str,
-    target: Callable[[], np.ndarray],
+    target: Place,
     *,
     tolerance_m: tuple[float, float] = (0.012, 0.008),
-    directions: Sequence[float] | None = None,
 ) -> Steps:
-    """Takes an object and puts its origin at `target()`, again if it slipped."""
+    """Takes an object and puts its origin at `target`, again if it slipped."""
     for _ in range(_ATTEMPTS):
-        yield from grasp_object(scene, name, directions)
+        yield from grasp_object(scene, name, target)
         yield from carry(scene, name, target, tolerance_m=tolerance_m)
-        left = target() - scene.position(name)
+        left = target(0.0) - scene.position(name)
         reached = np.linalg.norm(left[:2]) < 2 * tolerance_m[0] + 0.01
         yield from release(scene)
         if reached:
             return
-
-
-__all__ = ["Grasp", "Steps", "carry", "close_hand", "grasp_object", "pick_and_place", "release"]

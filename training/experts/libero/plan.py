@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
+import mujoco
 import numpy as np
 
 from rehearsal.errors import RehearsalError
-from training.experts.libero.fixtures import close_drawer, drag_to, open_drawer, turn_on
+from training.experts.libero.fixtures import close_drawer, open_drawer, turn_on
 from training.experts.libero.pick_place import Steps, pick_and_place
 from training.experts.libero.scene import Scene, category_of
 
@@ -23,10 +24,10 @@ def _skill(scene: Scene, predicate: Predicate) -> Steps:
         case ("on", name, support) if scene.is_object(support):
             return place_on_object(scene, name, support)
         case ("on", name, region) if _is_on_the_table(region):
-            return drag_to(scene, name, region)
+            return push_to(scene, name, region)
         case ("on", name, region):
             return place_on_region(scene, name, region)
-        case ("in", name, region) if _has_joint(scene, region):
+        case ("in", name, region) if _is_a_drawer(scene, region):
             return place_in_drawer(scene, name, region)
         case ("in", name, region):
             return place_in(scene, name, region)
@@ -43,9 +44,11 @@ def _is_on_the_table(region: str) -> bool:
     return "_table_" in region
 
 
-def _has_joint(scene: Scene, region: str) -> bool:
-    """Whether a region moves with a drawer."""
-    return bool(scene.model.body_jntnum[scene.model.site_bodyid[scene.site(region)]])
+def _is_a_drawer(scene: Scene, region: str) -> bool:
+    """Whether a region slides."""
+    model, body = scene.model, int(scene.model.site_bodyid[scene.site(region)])
+    joint = int(model.body_jntadr[body])
+    return joint >= 0 and model.jnt_type[joint] == mujoco.mjtJoint.mjJNT_SLIDE
 
 
 def _height_above_bottom(scene: Scene, name: str) -> float:
@@ -57,7 +60,7 @@ def place_on_object(scene: Scene, name: str, support: str) -> Steps:
     """An object on another: over its middle, as low as it goes, then let go."""
     bowl = category_of(support).endswith("bowl")
 
-    def target() -> np.ndarray:
+    def target(hold_m: float) -> np.ndarray:
         at = scene.position(support)
         if bowl:  # the fingers stay above its rim
             return np.array([*at[:2], scene.points(support)[:, 2].max() + _height_above_bottom(scene, name)])
@@ -73,7 +76,7 @@ def place_on_region(scene: Scene, name: str, region: str) -> Steps:
     near = np.linalg.norm(support[:, :2] - at[:2], axis=1) < 0.025
     top = float(support[near, 2].max()) if near.any() else float(at[2])
 
-    def target() -> np.ndarray:
+    def target(hold_m: float) -> np.ndarray:
         return np.array([*at[:2], top + _height_above_bottom(scene, name) + 0.004])
 
     return pick_and_place(scene, name, target)
@@ -83,11 +86,10 @@ def place_in(scene: Scene, name: str, region: str) -> Steps:
     """An object in a region that is open at the top: over its middle, as low as the hand gets, then let go."""
     container = scene.parent(region)
 
-    def target() -> np.ndarray:
+    def target(hold_m: float) -> np.ndarray:
         at = scene.position(region)
         top = float(scene.points(container)[:, 2].max())
-        hand = scene.hand_position[2] - scene.position(name)[2]
-        return np.array([*at[:2], max(top - hand - 0.01, at[2] - 0.05 + _height_above_bottom(scene, name))])
+        return np.array([*at[:2], max(top - hold_m - 0.01, at[2] - 0.05 + _height_above_bottom(scene, name))])
 
     return pick_and_place(scene, name, target, tolerance_m=(0.03, 0.02))
 
@@ -96,7 +98,16 @@ def place_in_drawer(scene: Scene, name: str, region: str) -> Steps:
     """An object in a drawer, which is opened first if it is shut."""
     yield from open_drawer(scene, region)
 
-    def target() -> np.ndarray:
-        return scene.position(region) + np.array([0, 0, 0.0])
+    def target(hold_m: float) -> np.ndarray:
+        return scene.position(region)
 
     yield from pick_and_place(scene, name, target)
+
+
+def push_to(scene: Scene, name: str, region: str) -> Steps:
+    """A plate to a region of the table: taken by its rim, moved just above the table."""
+
+    def target(hold_m: float) -> np.ndarray:
+        return np.array([*scene.position(region)[:2], scene.position(name)[2]])
+
+    return pick_and_place(scene, name, target)
