@@ -29,7 +29,7 @@ RECORD = "meta/collection.json"
 # May differ between the runs that fill one dataset: they change how much of it there is, not what it is.
 _FREE = ("out", "cell", "episodes", "max_worlds", "threads")
 # Of a suite alone: the record of a twin's demonstrations has none of them.
-_OF_A_SUITE = ("suite", "physics", "horizon_steps")
+_OF_A_SUITE = ("suite", "physics", "horizon_steps", "replay")
 
 # Fewer successes than this share of so many attempts mean that something is wrong with the cell or the expert.
 _GIVE_UP_SHARE, _GIVE_UP_ATTEMPTS = 0.1, 50
@@ -58,6 +58,8 @@ class CollectConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Of a suite. fast: islands sleep, coarser meshes, no reflections; exact: the benchmark's own model."""
     horizon_steps: int | None = None
     """Control steps of a suite's episode; 512 by default. A twin's tasks have their own."""
+    replay: Path | None = None
+    """Of a suite: a dataset whose first demonstration is played from other initial states, in place of the expert."""
     max_worlds: int = 16
     """Worlds played at once: their pictures are all in memory."""
     threads: int = 0
@@ -133,6 +135,8 @@ def _source(config: CollectConfig, task: str, cameras: tuple[str, ...]) -> Attem
     """Returns the expert of one task, in its simulator."""
     # Imported here, so that neither simulator needs what the other one is made of.
     if config.suite is None:
+        if config.replay is not None:
+            raise RehearsalError("--replay is for a LIBERO suite, whose actions are relative; leave it out")
         from training.experts.demonstrations import TwinAttempts
 
         return TwinAttempts(
@@ -145,6 +149,7 @@ def _source(config: CollectConfig, task: str, cameras: tuple[str, ...]) -> Attem
             after_success_steps=config.after_success_steps,
         )
     from training.experts.libero.demonstrations import LiberoAttempts
+    from training.experts.libero.replay import first_demonstration
     from training.simulators.libero.workplace import LiberoWorkplace
 
     workplace = LiberoWorkplace(config.suite, physics=config.physics, horizon_steps=config.horizon_steps)
@@ -157,6 +162,7 @@ def _source(config: CollectConfig, task: str, cameras: tuple[str, ...]) -> Attem
         physics=workplace.physics,
         horizon_steps=workplace.horizon_steps,
         after_success_steps=config.after_success_steps,
+        replay=None if config.replay is None else first_demonstration(config.replay),
     )
 
 
@@ -176,6 +182,8 @@ def _rate(succeeded: int, tried: int) -> str:
 
 
 def _hint(config: CollectConfig, task: str) -> str:
+    if config.replay is not None:
+        return f"{task}: too few replays reach the goal; try another demonstration, or a longer --horizon-steps"
     if config.suite is not None:
         return f"{task}: it has no skill that fits; import official demonstrations: training/import_libero_hdf5.py"
     return (

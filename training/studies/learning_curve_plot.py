@@ -17,7 +17,7 @@ from rehearsal.results import Result
 
 # Okabe and Ito's blue and vermilion, told apart by colour-blind readers too.
 KINDS = {"greedy": ("#0072B2", "-", "greedy (served)"), "sampled": ("#D55E00", "--", "sampled (explored)")}
-_FIGURE = re.compile(r"(?P<task>\w+)\.step_(?P<step>\d+)\.(?P<kind>greedy|sampled)")
+_FIGURE = re.compile(r"(?P<task>[\w.]+)\.step_(?P<step>\d+)\.(?P<kind>greedy|sampled)")
 
 Curve = list[tuple[int, float]]
 

@@ -80,7 +80,7 @@ def training(result: Result) -> str:
     ]
     return (
         f"{markdown_table(rows)}\nGreedy success in %, with 95 % interval: on the 50 stored initial states, and on as"
-        " many that training never saw. Minutes: of demonstrations, SFT and GRPO together."
+        " many that training never saw. Minutes: of GRPO's rollouts and updates."
     )
 
 

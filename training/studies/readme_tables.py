@@ -50,20 +50,21 @@ def twin_throughput(result: Result) -> str:
     return markdown_table(rows) + (f"\nTime of a GRPO rollout: {', '.join(shares)}." if shares else "")
 
 
-def twin_learning_curves(_: Result) -> str:
-    return f"![Success against reinforcement steps]({PICTURES}/twin_learning_curves.svg)\n"
+def learning_curves(name: str) -> Callable[[Result], str]:
+    return lambda _: f"![Success against reinforcement steps]({PICTURES}/{name}.svg)\n"
 
 
 SECTIONS: dict[str, Callable[[Result], str]] = {
     "twin_tasks": twin_tasks,
     "twin_throughput": twin_throughput,
-    "twin_learning_curves": twin_learning_curves,
+    "twin_learning_curves": learning_curves("twin_learning_curves"),
     "libero_engine": libero_tables.engine,
     "libero_training": libero_tables.training,
+    "libero_learning_curves": learning_curves("libero_learning_curves"),
     "libero_expert": libero_tables.expert,
     "libero_protocols": libero_tables.protocols,
 }
-PLOTS = ("twin_learning_curves",)
+PLOTS = ("twin_learning_curves", "libero_learning_curves")
 
 
 def provenance_line(name: str, result: Result) -> str:
