@@ -54,9 +54,9 @@ def run_study(config: LiberoTrainingStudy) -> list[str]:
         curves |= curve_figures(task, config.runs / task / "grpo")
     seeds = {task: training_seeds(config.runs / task) for task in config.tasks}
     seconds = time.monotonic() - start
-    options = {"seeds": seeds, "seconds": seconds}
-    write_result(config.results / "libero_training.json", figures=figures, note=config.note, **options)
-    write_result(config.results / "libero_learning_curves.json", figures=curves, **options)
+    path = config.results / "libero_training.json"
+    write_result(path, figures=figures, seeds=seeds, seconds=seconds, note=config.note)
+    write_result(config.results / "libero_learning_curves.json", figures=curves, seeds=seeds, seconds=seconds)
     return lines
 
 

@@ -24,6 +24,9 @@ _OPEN_M = 0.04
 _FINGER_HALF_M = (0.013, 0.011)
 """Half extents of a finger along and across the closing axis."""
 _MARGIN_M = 0.004
+_NEIGHBOURHOOD_M = 0.2
+_LOW_SIDE_COST = 15.0
+"""Cost of 1 m below the highest point of a rim: one that leans is taken at the top."""
 _TURN_COST = 0.25
 """Cost of turning the hand by 1 rad."""
 _REACH_M, _REACH_COST = 0.69, 25.0
@@ -40,13 +43,6 @@ class Grasp:
 
     position: np.ndarray
     closing: np.ndarray
-    direction: np.ndarray
-    """(3,) what it was chosen for: the closing axis, or the outward normal of a rim."""
-
-    def angle(self, scene: Scene, name: str) -> float:
-        """Returns the angle [rad] of `direction` where the object is now."""
-        direction = scene.rotation(name) @ self.direction
-        return float(np.arctan2(direction[1], direction[0]))
 
     def world(self, scene: Scene, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Returns the hand's position and rotation in the world, where the object is now."""
@@ -66,29 +62,30 @@ def choose_grasp(
     scene: Scene,
     name: str,
     *,
-    directions: Sequence[float] | None = None,
     tried: Sequence[Grasp] = (),
     place: Callable[[float], np.ndarray] | None = None,
 ) -> Grasp:
     """Returns the cheapest grasp of an object: free of its neighbours first, then little turning of the hand.
 
-    directions: of the closing axis (for a rim: of the outward normal) to choose from. tried: what failed.
+    tried: what failed.
     place: where the object's origin will go, from the height of the hand above it; the hand must fit there too.
     """
     points, origin = scene.points(name), scene.position(name)
     others = scene.obstacles(name)
+    here = _within(others, origin)
     now = scene.hand_rotation[:, 0]
     candidates: list[tuple[np.ndarray, float, float]] = []
     if category_of(name) in RIM_CATEGORIES:
-        candidates = _rim_grasps(scene, name, points, directions) or _rim_grasps(scene, name, points, None)
-    candidates = candidates or _top_grasps(points, directions) or _top_grasps(points, None)
-    best, best_cost = candidates[0][:2], np.inf
+        candidates = _rim_grasps(scene, name, points)
+    candidates = candidates or _top_grasps(points)
+    best, best_cost, around = candidates[0][:2], np.inf, None
     for position, angle, width_cost in candidates:
         cost = width_cost + _TURN_COST * abs(_turning(now, angle))
-        cost += _COLLISION_COST * _collisions(others, points, position, angle)
+        cost += _COLLISION_COST * _collisions(here, points, position, angle)
         if place is not None:
             there = place(float(position[2] - origin[2])) - origin
-            cost += _COLLISION_COST * _collisions(others, points + there, position + there, angle)
+            around = _within(others, origin + there) if around is None else around
+            cost += _COLLISION_COST * _collisions(around, points + there, position + there, angle)
             cost += _REACH_COST * max(0.0, scene.reach(position + there) - _REACH_M)
         cost += sum(
             _TRIED_COST for other in tried if np.linalg.norm(position - other.world(scene, name)[0]) < 0.03
@@ -97,7 +94,6 @@ def choose_grasp(
         if cost < best_cost:
             best, best_cost = (position, angle), cost
     position, angle = best
-    direction = np.array([np.cos(angle), np.sin(angle), 0.0])
     # Of the two hands that close along the same line, the one that is nearer.
     if np.cos(angle) * now[0] + np.sin(angle) * now[1] < 0:
         angle += np.pi
@@ -105,8 +101,12 @@ def choose_grasp(
     return Grasp(
         turn.T @ (position - scene.position(name)),
         turn.T @ [np.cos(angle), np.sin(angle), 0.0],
-        turn.T @ direction,
     )
+
+
+def _within(points: np.ndarray, position: np.ndarray) -> np.ndarray:
+    """Returns those of the points that a hand near a position may touch."""
+    return points[np.abs(points[:, :2] - position[:2]).max(axis=1) < _NEIGHBOURHOOD_M]
 
 
 def _turning(now: np.ndarray, angle: float) -> float:
@@ -115,16 +115,14 @@ def _turning(now: np.ndarray, angle: float) -> float:
     return float((difference + np.pi / 2) % np.pi - np.pi / 2)
 
 
-def _rim_grasps(
-    scene: Scene, name: str, points: np.ndarray, directions: Sequence[float] | None
-) -> list[tuple[np.ndarray, float, float]]:
+def _rim_grasps(scene: Scene, name: str, points: np.ndarray) -> list[tuple[np.ndarray, float, float]]:
     """Returns (position, angle, cost) of grasps of the wall, one finger inside, for outward directions."""
     centre = scene.position(name)
     offset = points[:, :2] - centre[:2]
     angles = np.arctan2(offset[:, 1], offset[:, 0])
     wall = np.linalg.norm(offset, axis=1) > 0.03
     found = []
-    for angle in directions if directions is not None else np.deg2rad(np.arange(-180, 180, 15)):
+    for angle in np.deg2rad(np.arange(-180, 180, 15)):
         side = wall & (np.abs((angles - angle + np.pi) % (2 * np.pi) - np.pi) < np.deg2rad(20))
         if not side.any():
             continue
@@ -133,17 +131,18 @@ def _rim_grasps(
         radius = offset[side & (points[:, 2] > top - 0.022)] @ outward
         middle = centre[:2] + outward * (radius.max() + radius.min()) / 2
         height = max(top - 0.013, points[:, 2].min() + TIP_M + 0.003)
-        found.append((np.array([*middle, height]), float(angle), 0.0))
+        lower = float(points[:, 2].max()) - top
+        found.append((np.array([*middle, height]), float(angle), _LOW_SIDE_COST * max(0.0, lower - 0.005)))
     return found
 
 
-def _top_grasps(points: np.ndarray, angles: Sequence[float] | None) -> list[tuple[np.ndarray, float, float]]:
+def _top_grasps(points: np.ndarray) -> list[tuple[np.ndarray, float, float]]:
     """Returns (position, angle, cost) of grasps from above across the object, for closing directions."""
     top, bottom = points[:, 2].max(), points[:, 2].min()
     height = max(top - 0.022, bottom + TIP_M + 0.003)
     held = points[np.abs(points[:, 2] - height) < 0.012][:, :2]
     found = []
-    for angle in angles if angles is not None else np.deg2rad(np.arange(0, 180, 10)):
+    for angle in np.deg2rad(np.arange(0, 180, 10)):
         along = np.array([np.cos(angle), np.sin(angle)])
         across = np.array([-along[1], along[0]])
         low, high = (held @ along).min(), (held @ along).max()

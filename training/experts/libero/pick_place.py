@@ -54,12 +54,14 @@ def grasp_object(scene: Scene, name: str, place: Place | None = None) -> Steps:
     for _ in range(_ATTEMPTS):
         grasp = choose_grasp(scene, name, tried=tried, place=place)
         tried.append(grasp)
-        if (yield from _reach_for(scene, name, grasp)):
+        if (yield from _reach_for(scene, name, grasp, place)):
             break
     yield from close_hand(scene, Pose(*grasp.world(scene, name)))
 
 
-def _reach_for(scene: Scene, name: str, grasp: Grasp) -> Generator[np.ndarray, None, bool]:
+def _reach_for(
+    scene: Scene, name: str, grasp: Grasp, place: Place | None
+) -> Generator[np.ndarray, None, bool]:
     """Brings the open hand to a grasp; returns whether it got there."""
     chosen_at, chosen_tilt = scene.position(name), scene.rotation(name)
     aim, rotation = grasp.world(scene, name)
@@ -68,7 +70,7 @@ def _reach_for(scene: Scene, name: str, grasp: Grasp) -> Generator[np.ndarray, N
     stalled = Stall(scene)
     for _ in range(_REACH_STEPS):
         if _has_moved(scene, name, chosen_at, chosen_tilt) and scene.hand_position[2] > aim[2] + 0.05:
-            grasp = choose_grasp(scene, name, directions=[grasp.angle(scene, name)])
+            grasp = choose_grasp(scene, name, place=place)
             chosen_at, chosen_tilt = scene.position(name), scene.rotation(name)
         pose = Pose(*grasp.world(scene, name))
         aim = pose.position

@@ -17,7 +17,8 @@ _REDUCTION = 0.7
 _STUCK = 0.95  # a soup of loose sheets hardly shrinks any more
 _FEWEST_FACES = 12
 _PROBES = 10_000
-_OUTLIER = 24.0  # a lost corner counts, though it is one vertex of thousands
+_DIRECTIONS = 128
+_CORNER_TOLERANCE = 4.0  # times the tolerance of a surface
 _SAMPLES = 8000
 _CANDIDATES = 4
 _SEAM_WEIGHT = 0.1  # of a length on the texture, against a length in space
@@ -83,17 +84,17 @@ def _decimate(
         f = f[_face_area(v, f) > 0]
         if not 0 < len(f) < _STUCK * len(best[1]):
             break
-        if len(best[1]) <= max_faces and _distance(original, v, f) > tolerance_m:
+        if len(best[1]) <= max_faces and (
+            _distance(original, v, f) > tolerance_m
+            or _shrinkage(vertices, v) > _CORNER_TOLERANCE * tolerance_m
+        ):
             break
         best = (v, f)
     return best
 
 
 def _distance(points: np.ndarray, vertices: np.ndarray, faces: np.ndarray) -> float:
-    """Returns how far from the surface 98 % of `points` lie [m], or a share of how far the last ones do.
-
-    Distances are to the planes of the faces nearest them.
-    """
+    """Returns how far from the surface 98 % of `points` lie [m]: to the planes of the faces nearest them."""
     rng = np.random.default_rng(0)
     area = _face_area(vertices, faces)
     chosen = np.concatenate([np.arange(len(faces)), rng.choice(len(faces), _SAMPLES, p=area / area.sum())])
@@ -104,8 +105,14 @@ def _distance(points: np.ndarray, vertices: np.ndarray, faces: np.ndarray) -> fl
     offset = np.abs(np.einsum("nkd,nkd->nk", points[:, None] - samples[nearest], direction))
     # A plane passes near points far outside its triangle: those count by the distance to the sample.
     near = gap < 4 * np.sqrt(area.sum() / _SAMPLES)
-    distance = np.where(near, offset, gap).min(axis=1)
-    return float(max(np.percentile(distance, 98), distance.max() / _OUTLIER))
+    return float(np.percentile(np.where(near, offset, gap).min(axis=1), 98))
+
+
+def _shrinkage(points: np.ndarray, vertices: np.ndarray) -> float:
+    """Returns the most by which the outline lost reach in any of many directions [m]: a box has lost a corner."""
+    direction = np.random.default_rng(0).normal(size=(_DIRECTIONS, 3))
+    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+    return float(((points @ direction.T).max(axis=0) - (vertices @ direction.T).max(axis=0)).max())
 
 
 def _cross(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
