@@ -5,7 +5,14 @@ from collections.abc import Callable, Mapping
 from rehearsal.results import Result
 from training.studies.markdown_table import markdown_table, success_cell
 
-STAGES = ("sft", "grpo", "sft_held_out", "grpo_held_out")
+STAGES = {
+    "sft": "SFT",
+    "replays_sft": "SFT on replays",
+    "grpo": "GRPO",
+    "sft_held_out": "SFT, held out",
+    "replays_sft_held_out": "SFT on replays, held out",
+    "grpo_held_out": "GRPO, held out",
+}
 
 _Cell = Callable[[Mapping[str, float]], str]
 
@@ -69,7 +76,7 @@ def engine(result: Result) -> str:
 def training(result: Result) -> str:
     """Returns a row for each task."""
     figures = result.figures
-    rows = [["task", "SFT", "SFT + GRPO", "SFT, held out", "SFT + GRPO, held out", "minutes"]]
+    rows = [["task", *STAGES.values(), "minutes"]]
     rows += [
         [
             task,
@@ -80,7 +87,8 @@ def training(result: Result) -> str:
     ]
     return (
         f"{markdown_table(rows)}\nGreedy success in %, with 95 % interval: on the 50 stored initial states, and on as"
-        " many that training never saw. Minutes: of GRPO's rollouts and updates."
+        " many that training never saw. SFT: on one demonstration. Where SFT on replays is given, GRPO begins there:"
+        " the same demonstration, played again from other initial states. Minutes: of GRPO's rollouts and updates."
     )
 
 

@@ -15,7 +15,10 @@ from training.evaluation.success_rate import SuccessRate, evaluate_greedy
 from training.policies.trained_policy import load_policy
 from training.run_folder import read_curve
 from training.simulators.workplace import Physics, read_workplace
-from training.studies.twin_tasks import STAGES, curve_figures, training_seeds
+from training.studies.twin_tasks import curve_figures
+
+# Fine-tuning on one demonstration; on its replays, where reinforcement begins from those; reinforcement.
+STAGES = ("sft", "replays_sft", "grpo")
 
 # The benchmark's own states, and states that neither SFT nor GRPO nor the choice of a checkpoint has seen.
 SPLITS: dict[Split, str] = {"stored": "", "held_out": "_held_out"}
@@ -25,8 +28,8 @@ class LiberoTrainingStudy(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     """Options of `python training/libero_training.py`."""
 
     runs: Path = Path("runs/libero")
-    """Folder with one folder a task, <suite>.<number>, each with sft/ and grpo/."""
-    tasks: tuple[str, ...] = ("libero_spatial.0", "libero_spatial.2", "libero_object.0", "libero_object.2")
+    """Folder with one folder a task, <suite>.<number>, each with sft/, perhaps replays_sft/, and grpo/."""
+    tasks: tuple[str, ...] = ("libero_spatial.0", "libero_spatial.2", "libero_object.0", "libero_object.3")
     n: int = 50
     """Initial states of each figure."""
     physics: Physics = "exact"
@@ -52,7 +55,7 @@ def run_study(config: LiberoTrainingStudy) -> list[str]:
             lines.append(f"{task}.{name}: {found}")
         figures[f"{task}.minutes"] = reinforcement_minutes(config.runs / task / "grpo")
         curves |= curve_figures(task, config.runs / task / "grpo")
-    seeds = {task: training_seeds(config.runs / task) for task in config.tasks}
+    seeds = {task: {run.name: _seed(run) for run in stages(config.runs / task)} for task in config.tasks}
     seconds = time.monotonic() - start
     path = config.results / "libero_training.json"
     write_result(path, figures=figures, seeds=seeds, seconds=seconds, note=config.note)
@@ -65,21 +68,29 @@ def evaluate_task(task: str, config: LiberoTrainingStudy) -> dict[str, SuccessRa
     suite = task.rpartition(".")[0]
     workplace = read_workplace(Path(), suite, physics=config.physics, horizon_steps=config.horizon_steps)
     found: dict[str, SuccessRate] = {}
-    for stage in STAGES:
-        policy = load_policy(config.runs / task / stage)
+    for run in stages(config.runs / task):
+        policy = load_policy(run)
         if policy.record.task != task:
-            raise RehearsalError(
-                f"{config.runs / task / stage} is a policy for {policy.record.task}, not for {task}"
-            )
+            raise RehearsalError(f"{run} is a policy for {policy.record.task}, not for {task}")
         transform = policy.record.transform
         simulator = workplace.simulator(
             task, cameras=transform.cameras, side_px=transform.side_px, max_worlds=config.max_worlds
         )
         for split, ending in SPLITS.items():
             chosen = workplace.scenarios(task, split, config.n)
-            found[stage + ending] = evaluate_greedy(simulator, policy, chosen)
+            found[run.name + ending] = evaluate_greedy(simulator, policy, chosen)
         simulator.close()
     return found
+
+
+def stages(runs: Path) -> list[Path]:
+    """Returns the run of each stage; only that of replays may be absent."""
+    return [runs / stage for stage in STAGES if stage != "replays_sft" or (runs / stage).is_dir()]
+
+
+def _seed(run: Path) -> int:
+    seed: int = msgspec.json.decode((run / "config.json").read_bytes())["config"]["training"]["seed"]
+    return seed
 
 
 def reinforcement_minutes(run: Path) -> float:
