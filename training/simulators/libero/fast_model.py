@@ -15,7 +15,7 @@ import numpy as np
 from rehearsal.errors import RehearsalError
 from training.simulators.libero.mesh_decimation import TexturedMesh, decimate_mesh
 
-FAST_VERSION = 4
+FAST_VERSION = 5
 """To be raised when the same options make another model: the cache names its files after both."""
 HIDDEN_GROUP = 5
 _SPECK_M = 0.004
