@@ -25,7 +25,7 @@ def evaluate_libero_expert(simulator: LiberoSimulator, chosen: Sequence[Scenario
             experts.append(LiberoExpert(scene.model, scene.record.goal))
             experts[-1].reset(data)
         while (playing := np.flatnonzero(~simulator.outcomes().finished)).size:
-            actions = np.stack([experts[world].act(simulator.world(world)[1]) for world in playing])
+            actions = np.stack([experts[world].act(simulator.world(int(world))[1]) for world in playing])
             simulator.step(playing.tolist(), actions[:, None])
         outcomes = simulator.outcomes()
         success.append(outcomes.success)
