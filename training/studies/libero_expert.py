@@ -70,8 +70,7 @@ def run_study(config: LiberoExpertStudy) -> None:
         mean = success_rate(np.arange(tried) < successes, np.zeros(tried))
         print(f"{suite}: {mean}", flush=True)
         figures |= mean.figures(f"{suite}.mean")
-    if config.result:
-        seeds = {"stored_states": [0, config.n - 1]}
-        write_result(
-            config.result, figures=figures, seeds=seeds, seconds=time.monotonic() - start, note=config.note
-        )
+        if config.result:  # after each suite: an interrupted study keeps what it has
+            seeds = {"stored_states": [0, config.n - 1]}
+            seconds = time.monotonic() - start
+            write_result(config.result, figures=figures, seeds=seeds, seconds=seconds, note=config.note)
