@@ -146,7 +146,7 @@ def _top_grasps(points: np.ndarray) -> list[tuple[np.ndarray, float, float]]:
         along = np.array([np.cos(angle), np.sin(angle)])
         across = np.array([-along[1], along[0]])
         low, high = (held @ along).min(), (held @ along).max()
-        width_cost = 8.0 * (high - low) + 20.0 * max(0.0, high - low - MAX_WIDTH_M)
+        width_cost = 8.0 * (high - low) + 100.0 * max(0.0, high - low - MAX_WIDTH_M)
         left, right = (held @ across).min(), (held @ across).max()
         middle = along * (low + high) / 2 + across * (left + right) / 2
         found.append((np.array([*middle, height]), float(angle), width_cost))

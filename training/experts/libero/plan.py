@@ -6,27 +6,42 @@ import mujoco
 import numpy as np
 
 from rehearsal.errors import RehearsalError
-from training.experts.libero.fixtures import close_drawer, open_drawer, turn_on
+from training.experts.libero.fixtures import Drawer, close_drawer, open_drawer, turn_on
 from training.experts.libero.pick_place import Steps, pick_and_place
 from training.experts.libero.scene import Scene, category_of
 
 Predicate = tuple[str, ...]
 
+_ORDER = {"open": 0, "turnon": 0, "close": 2}
+"""Fixtures are opened and turned on before objects are placed, and shut after; the rest keeps the goal's order."""
+_SIDE_BY_SIDE_M = 0.09
+_DRAWER_FRONT_M = 0.018
+"""How far before the middle of a drawer an object is put down, clear of the handles above."""
+
 
 def plan(scene: Scene, goal: Sequence[Predicate]) -> Steps:
     """Yields the actions that make the predicates of a goal true, one after the other."""
-    for predicate in goal:
-        yield from _skill(scene, predicate)
+    for predicate in sorted(goal, key=lambda predicate: _ORDER.get(predicate[0], 1)):
+        yield from _skill(scene, predicate, _shift(scene, predicate, goal))
 
 
-def _skill(scene: Scene, predicate: Predicate) -> Steps:
+def _shift(scene: Scene, predicate: Predicate, goal: Sequence[Predicate]) -> np.ndarray:
+    """Returns how far from a region's middle (3,) an object goes when several share it: side by side."""
+    if predicate[0] != "on":
+        return np.zeros(3)
+    sharing = [other[1] for other in goal if other[0] == "on" and other[2] == predicate[2]]
+    sharing.sort(key=lambda name: float(scene.position(name)[0]))
+    return np.array([_SIDE_BY_SIDE_M * (sharing.index(predicate[1]) - (len(sharing) - 1) / 2), 0.0, 0.0])
+
+
+def _skill(scene: Scene, predicate: Predicate, shift: np.ndarray) -> Steps:
     match predicate:
         case ("on", name, support) if scene.is_object(support):
             return place_on_object(scene, name, support)
         case ("on", name, region) if _is_on_the_table(region):
             return push_to(scene, name, region)
         case ("on", name, region):
-            return place_on_region(scene, name, region)
+            return place_on_region(scene, name, region, shift)
         case ("in", name, region) if _is_a_drawer(scene, region):
             return place_in_drawer(scene, name, region)
         case ("in", name, region):
@@ -69,10 +84,10 @@ def place_on_object(scene: Scene, name: str, support: str) -> Steps:
     return pick_and_place(scene, name, target)
 
 
-def place_on_region(scene: Scene, name: str, region: str) -> Steps:
+def place_on_region(scene: Scene, name: str, region: str, shift: np.ndarray) -> Steps:
     """An object on a region of a fixture: over its middle, down until it stands."""
     support = scene.points(scene.parent(region))
-    at = scene.position(region)
+    at = scene.position(region) + shift
     near = np.linalg.norm(support[:, :2] - at[:2], axis=1) < 0.025
     top = float(support[near, 2].max()) if near.any() else float(at[2])
 
@@ -97,17 +112,19 @@ def place_in(scene: Scene, name: str, region: str) -> Steps:
 def place_in_drawer(scene: Scene, name: str, region: str) -> Steps:
     """An object in a drawer, which is opened first if it is shut."""
     yield from open_drawer(scene, region)
+    outward = Drawer(scene, region).outward
 
     def target(hold_m: float) -> np.ndarray:
-        return scene.position(region)
+        return scene.position(region) + _DRAWER_FRONT_M * outward
 
     yield from pick_and_place(scene, name, target)
 
 
 def push_to(scene: Scene, name: str, region: str) -> Steps:
-    """A plate to a region of the table: taken by its rim, moved just above the table."""
+    """An object to a region of the table: taken, moved over to it, put down as high as it stood."""
+    stood = scene.position(name)[2]
 
     def target(hold_m: float) -> np.ndarray:
-        return np.array([*scene.position(region)[:2], scene.position(name)[2]])
+        return np.array([*scene.position(region)[:2], stood + 0.002])
 
-    return pick_and_place(scene, name, target)
+    yield from pick_and_place(scene, name, target)

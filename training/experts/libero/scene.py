@@ -25,11 +25,12 @@ def category_of(name: str) -> str:
 
 
 class Scene:
-    """Names and geometry of a scene. `data` is set anew at every control step."""
+    """Names and geometry of a scene. `data` is to be set before anything is read, and anew at every control step."""
+
+    data: mujoco.MjData
 
     def __init__(self, model: mujoco.MjModel) -> None:
         self.model = model
-        self.data: mujoco.MjData = mujoco.MjData(model)
         self._shoulder = self._id(mujoco.mjtObj.mjOBJ_BODY, "robot0_link2")
         self._grip = self._id(mujoco.mjtObj.mjOBJ_SITE, GRIP_SITE)
         joints = [self._id(mujoco.mjtObj.mjOBJ_JOINT, name) for name in FINGER_JOINTS]
