@@ -94,7 +94,7 @@ def test_the_tables_by_hand() -> None:
         "libero_object.1.minutes": 12.3,
     }
     assert libero_tables.training(result(figures)).splitlines()[2] == (
-        "| libero_object.1 | 40.0 [28.0, 54.0] | 90.0 | – | – | 12 |"
+        "| libero_object.1 | 40.0 [28.0, 54.0] | – | 90.0 | – | – | – | 12 |"
     )
     lines = libero_tables.expert(
         result(
