@@ -7,6 +7,7 @@ import numpy as np
 
 from rehearsal.errors import RehearsalError
 from training.experts.libero.fixtures import Drawer, close_drawer, open_drawer, turn_on
+from training.experts.libero.microwave import close_door, place_in_microwave
 from training.experts.libero.pick_place import Steps, pick_and_place
 from training.experts.libero.scene import Scene, category_of
 
@@ -44,10 +45,14 @@ def _skill(scene: Scene, predicate: Predicate, shift: np.ndarray) -> Steps:
             return place_on_region(scene, name, region, shift)
         case ("in", name, region) if _is_a_drawer(scene, region):
             return place_in_drawer(scene, name, region)
+        case ("in", name, region) if category_of(scene.parent(region)) == "microwave":
+            return place_in_microwave(scene, name, region)
         case ("in", name, region):
             return place_in(scene, name, region)
         case ("open", region):
             return open_drawer(scene, region)
+        case ("close", microwave) if category_of(microwave) == "microwave":
+            return close_door(scene, microwave)
         case ("close", region):
             return close_drawer(scene, region)
         case ("turnon", stove):
