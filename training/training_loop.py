@@ -18,7 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from training.policies.trained_policy import TrainedPolicy
+from training.policies.policy import Policy
 from training.run_folder import RunFolder
 
 
@@ -40,7 +40,9 @@ class Learner(Protocol):
     """What the loop needs; `step` counts the updates made."""
 
     step: int
-    policy: TrainedPolicy
+
+    @property
+    def policy(self) -> Policy: ...
 
     def update(self) -> dict[str, float]: ...
 

@@ -14,10 +14,10 @@ from rehearsal.simulation import ObservationBatch
 from training.demonstrations.lerobot_reader import LeRobotReader
 from training.evaluation.evaluate_run import EvaluateRun, run_evaluation
 from training.experts.collection import CollectConfig, collect
-from training.export.onnx_export import export_bundle
+from training.export.bundle_export import export_bundle
 from training.imitation.sft import SFTConfig
 from training.imitation.sft_run import CompactOptions, SFTRun, run_sft
-from training.policies.trained_policy import load_policy
+from training.policies.policy import load_policy
 from training.reinforcement.dynamic_sampling import DynamicSampling
 from training.reinforcement.grpo import GRPOConfig
 from training.reinforcement.grpo_run import GRPORun, run_grpo

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from rehearsal.errors import RehearsalError
-from training.policies.trained_policy import TrainedPolicy, load_policy
+from training.policies.policy import load_policy
+from training.policies.trained_policy import TrainedPolicy
 from training.run_folder import RunFolder, read_curve
 from training.training_loop import LoopOptions, train
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rehearsal.errors import RehearsalError
+from rehearsal.simulation import ObservationBatch
 from training.imitation.augmentation import add_noise, change_colour, shift
 from training.imitation.demonstration_set import DemonstrationSet
 from training.policies.trained_policy import TrainedPolicy, to_tensors
@@ -129,13 +130,12 @@ class SupervisedLearner:
 
 def encode(policy: TrainedPolicy, demonstrations: DemonstrationSet) -> dict[str, np.ndarray]:
     """Returns the model's inputs and the demonstrated tokens, by name, one row a decision point."""
-    transform, codec = policy.record.transform, policy.record.codec
-    return {
-        "images": demonstrations.images,
-        "state": transform.state(demonstrations.state),
-        "text": transform.text(demonstrations.instructions),
-        "tokens": codec.encode(demonstrations.actions, demonstrations.state),
-    }
+    seen = ObservationBatch(
+        images={name: demonstrations.images[:, camera] for camera, name in enumerate(policy.cameras)},
+        state=demonstrations.state,
+        instructions=demonstrations.instructions,
+    )
+    return policy.transform(seen) | {"tokens": policy.codec.encode(demonstrations.actions, demonstrations.state)}
 
 
 def learning_rate(config: SFTConfig, step: int) -> float:

@@ -14,7 +14,7 @@ from training.imitation.demonstration_set import DemonstrationSet, fit_codec, fi
 from training.imitation.load_demonstrations import load_demonstrations
 from training.imitation.sft import SFTConfig, SupervisedLearner
 from training.policies.compact import CompactPolicy, CompactPolicyConfig, Head
-from training.policies.token_distribution import Decoding
+from training.policies.policy import Decoding
 from training.policies.trained_policy import PolicyRecord, TrainedPolicy
 from training.run_folder import RunFolder
 from training.simulators.workplace import Physics, Workplace, read_workplace

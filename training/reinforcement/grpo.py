@@ -132,7 +132,7 @@ class GRPOLearner:
 
     def _learn(self, batch: Trajectories) -> dict[str, float]:
         """Makes epochs x minibatches optimiser steps; returns means over all of the valid tokens."""
-        config, codec = self.config, self.policy.record.codec
+        config, codec = self.config, self.policy.codec
         advantages = group_advantages(batch.rewards, config.group_size)
         sums: dict[str, float] = dict.fromkeys(("clipped", "kl", "ratio", "entropy", "tokens", "loss", "norm"), 0.0)
         optimiser_steps = 0

@@ -10,8 +10,8 @@ import torch
 
 from rehearsal.simulation import Scenario, VectorSimulator
 from training.evaluation.success_rate import evaluate_greedy, pass_at_k
-from training.policies.token_distribution import Decoding
-from training.policies.trained_policy import TrainedPolicy, load_policy
+from training.policies.policy import Decoding
+from training.policies.trained_policy import TrainedPolicy, load_token_policy
 from training.reinforcement.grpo import GRPOConfig, GRPOLearner
 from training.run_folder import FREE, RunFolder
 from training.simulators.workplace import Physics, check_fits, read_workplace
@@ -57,19 +57,19 @@ def run_grpo(config: GRPORun) -> None:
     workplace = read_workplace(
         config.cell, config.suite, physics=config.physics, horizon_steps=config.horizon_steps
     )
-    policy = load_policy(config.policy)
+    policy = load_token_policy(config.policy)
     check_fits(policy.record.action_spec, workplace, config.policy)
     task = workplace.check_task(config.task or policy.record.task)
     policy.record = msgspec.structs.replace(policy.record, cell=workplace.name, task=task)
-    transform, sampling = policy.record.transform, config.training.sampling
+    sampling = config.training.sampling
     count = min(sampling.scenarios, workplace.split_size(task, sampling.split))
     training = workplace.scenarios(task, sampling.split, count)
     checking = workplace.scenarios(task, "validation", config.pass_at_scenarios)
     chosen = workplace.scenarios(task, "validation", config.loop.evaluate_scenarios)
     simulator = workplace.simulator(
         task,
-        cameras=transform.cameras,
-        side_px=transform.side_px,
+        cameras=policy.cameras,
+        side_px=policy.side_px,
         max_worlds=config.max_worlds,
         threads=threads,
     )
