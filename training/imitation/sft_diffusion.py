@@ -5,7 +5,7 @@ encoded once a step and serve several noise levels, for the denoiser costs less 
 and kept is an exponential moving average of the weights, as diffusion policies need (Chi et al. 2023).
 """
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from training.imitation.augmentation import add_noise, change_colour, shift
 from training.imitation.demonstration_set import DemonstrationSet
 from training.imitation.sft import SupervisedConfig, learning_rate, rows_of_step, seed_of
 from training.policies.rdt.learned_conditions import LearnedConditions
+from training.policies.rdt.model import RDT
 from training.policies.rdt.policy import RDTPolicy, make_conditions
 from training.policies.rdt.sampling import denoising_loss, forward_process
 from training.policies.trained_policy import to_tensors
@@ -29,7 +30,7 @@ VALIDATION_FRAMES = 512
 class DiffusionConfig(SupervisedConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Options of supervised training of a diffusion policy."""
 
-    noise_levels: int = 4
+    noise_levels: int = 2
     """Noise levels a decision point is learned at in one step."""
     average_decay: float = 0.99
     """Of the moving average of the weights: it looks back 1 / (1 - this) steps."""
@@ -40,6 +41,15 @@ class DiffusionConfig(SupervisedConfig, frozen=True, kw_only=True, forbid_unknow
             raise ValueError(
                 f"noise_levels {self.noise_levels} must be at least 1, average_decay {self.average_decay} in [0, 1)"
             )
+
+
+class ConditionedRDT(nn.Module):
+    """The denoiser with what makes its condition tokens: all that is trained."""
+
+    def __init__(self, rdt: RDT, conditions: LearnedConditions) -> None:
+        super().__init__()
+        self.rdt = rdt
+        self.conditions = conditions
 
 
 class DiffusionLearner:
@@ -55,10 +65,10 @@ class DiffusionLearner:
         self.step = 0
         self.training = encode(policy, training)
         self.validation = encode(policy, validation) if len(validation) else None
-        self.model = nn.ModuleDict({"rdt": policy.rdt, "conditions": policy.conditions})
+        self.model = ConditionedRDT(policy.rdt, policy.conditions)
         self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(config.average_decay))
-        averaged = self.average.module.eval()
-        self.policy = RDTPolicy(averaged["rdt"], averaged["conditions"], policy.record)
+        self.averaged = cast(ConditionedRDT, self.average.module).eval()
+        self.policy = RDTPolicy(self.averaged.rdt, self.averaged.conditions, policy.record)
         self.process = forward_process(policy.rdt.config.config.noise_scheduler)
         self.optimiser = torch.optim.AdamW(
             self.model.parameters(), lr=config.learning_rate, betas=(0.9, 0.999), weight_decay=config.weight_decay
@@ -94,7 +104,7 @@ class DiffusionLearner:
         tensors = to_tensors({name: array[rows] for name, array in self.validation.items()})
         generator = torch.Generator().manual_seed(seed_of(self.config.seed, 3))
         with torch.no_grad():
-            return {"validation_loss": float(self._loss(self.average.module, tensors, 1, generator))}
+            return {"validation_loss": float(self._loss(self.averaged, tensors, 1, generator))}
 
     def state(self) -> dict[str, Any]:
         return {
@@ -111,11 +121,11 @@ class DiffusionLearner:
         self.optimiser.load_state_dict(state["optimiser"])
 
     def _loss(
-        self, model: nn.ModuleDict, tensors: dict[str, Tensor], noise_levels: int, generator: torch.Generator
+        self, model: ConditionedRDT, tensors: dict[str, Tensor], noise_levels: int, generator: torch.Generator
     ) -> Tensor:
         """tensors: images, text, state (B, U), actions (B, H, U)."""
-        rdt, device = model["rdt"], self.policy.rdt.device
-        tokens = model["conditions"].tokens(tensors["images"].to(device), tensors["text"].to(device))
+        rdt, device = model.rdt, model.rdt.device
+        tokens = model.conditions.tokens(tensors["images"].to(device), tensors["text"].to(device))
         conditions = make_conditions(rdt, self.policy.record, tensors["state"], *tokens).repeat(noise_levels)
         actions = tensors["actions"].repeat_interleave(noise_levels, dim=0)
         noise = torch.randn(actions.shape, generator=generator)

@@ -18,8 +18,9 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from transformers import AutoTokenizer, SiglipVisionModel, T5EncoderModel
+from transformers import AutoTokenizer, PreTrainedModel, SiglipVisionModel, T5EncoderModel
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+from transformers.utils import logging as transformers_logging
 
 from rehearsal.errors import RehearsalError, unknown_choice
 from rehearsal.simulation import ObservationBatch
@@ -71,7 +72,7 @@ class T5Language:
     def __init__(self, folder: Path, dtype: torch.dtype) -> None:
         check_folder(folder, "T5", ("tokenizer.json", "spiece.model"))
         self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        self.model = T5EncoderModel.from_pretrained(folder, local_files_only=True, dtype=dtype).eval()
+        self.model = load_encoder(T5EncoderModel, folder, dtype)
         self._known: dict[str, Tensor] = {}
 
     def tokens(self, instruction: str) -> Tensor:
@@ -96,7 +97,7 @@ class StoredLanguage:
             stored = {stored["instruction"]: stored["embeddings"]}
         bad = [name for name, value in stored.items() if not isinstance(value, Tensor) or value.dim() not in (2, 3)]
         if bad or not stored:
-            raise RehearsalError(f"{path} must hold a tensor (tokens, width) for each instruction; {bad or 'none'} is not")
+            raise RehearsalError(f"{path} must hold a tensor (tokens, width) for each instruction; bad: {bad}")
         self._known = {plain(name): value.flatten(0, -2) for name, value in stored.items()}
 
     def tokens(self, instruction: str) -> Tensor:
@@ -114,7 +115,7 @@ class SiglipImages:
     def __init__(self, folder: Path, dtype: torch.dtype) -> None:
         check_folder(folder, "SigLIP", ("preprocessor_config.json",))
         self.processor = SiglipImageProcessorPil.from_pretrained(folder, local_files_only=True)
-        self.model = SiglipVisionModel.from_pretrained(folder, local_files_only=True, dtype=dtype).eval()
+        self.model = load_encoder(SiglipVisionModel, folder, dtype)
         self.background = tuple(int(255 * value) for value in self.processor.image_mean)
 
     @property
@@ -149,8 +150,8 @@ class EncoderConditions(nn.Module):
         width = self.vision.model.config.hidden_size
         if rest or not self.times or width != config.img_token_dim:
             raise RehearsalError(
-                f"{folder / options.vision} gives {self.vision.patches} tokens of {width} values a picture; the model "
-                f"takes {config.img_cond_len} of {config.img_token_dim} from {CAMERA_SLOTS} cameras at one or more times"
+                f"{folder / options.vision} gives {self.vision.patches} tokens of {width} values a picture; the "
+                f"model takes {config.img_cond_len} of {config.img_token_dim} from {CAMERA_SLOTS} cameras, once or more"
             )
         self._blank: Tensor | None = None
 
@@ -209,6 +210,22 @@ def check_folder(folder: Path, what: str, beside: tuple[str, ...]) -> None:
     for needed in (("config.json",), WEIGHTS, beside):
         if not any((folder / name).is_file() for name in needed):
             raise RehearsalError(f"{folder} is no {what} folder: it lacks {' or '.join(needed)}")
+
+
+def load_encoder(kind: type[PreTrainedModel], folder: Path, dtype: torch.dtype) -> Any:
+    """Reads an encoder from its folder; raises RehearsalError when a weight of it is not there."""
+    verbosity = transformers_logging.get_verbosity()
+    # The published folders hold a decoder or a text tower too, of which transformers would list every weight.
+    transformers_logging.set_verbosity_error()
+    try:
+        model, report = kind.from_pretrained(
+            folder, local_files_only=True, dtype=dtype, output_loading_info=True
+        )
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+    if missing := sorted(report["missing_keys"]):
+        raise RehearsalError(f"{folder} is no {kind.__name__}: it lacks {len(missing)} weights such as {missing[0]}")
+    return model.eval()
 
 
 def plain(instruction: str) -> str:

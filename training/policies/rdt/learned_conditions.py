@@ -36,15 +36,17 @@ class LearnedConditions(nn.Module):
     def __init__(self, options: LearnedOptions) -> None:
         super().__init__()
         self.options = options
-        encoder = CompactPolicyConfig(
+        size = CompactPolicyConfig(
             side_px=options.transform.side_px,
             width=options.width,
             camera_tokens=options.camera_tokens,
             keypoints=options.keypoints,
         )
-        self.encoders = nn.ModuleList(CameraEncoder(encoder) for _ in options.transform.cameras)
+        self.encoders = nn.ModuleList(CameraEncoder(size) for _ in options.transform.cameras)
         self.words = nn.Embedding(options.transform.text_buckets, options.width, padding_idx=0)
-        self.to(memory_format=torch.channels_last)
+        for encoder in self.encoders:
+            # torch declares no overload of `to` for the format alone.
+            encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @classmethod
     def new(cls, options: LearnedOptions, seed: int) -> "LearnedConditions":

@@ -49,7 +49,7 @@ class ScalarEmbedder(nn.Module):
 
     def forward(self, numbers: Tensor) -> Tensor:
         # Rounded to the weights' type before the first layer, as the published half-precision model was trained.
-        return self.mlp(self.waves(numbers).to(self.mlp[0].weight.dtype))
+        return self.mlp(self.waves(numbers).to(next(self.mlp.parameters()).dtype))
 
 
 class Attention(nn.Module):
@@ -173,9 +173,9 @@ class Denoiser(nn.Module):
             if isinstance(layer, nn.Linear):
                 nn.init.xavier_uniform_(layer.weight)
                 nn.init.zeros_(layer.bias)
-        for embedder in (self.t_embedder, self.freq_embedder):
-            for number in (0, 2):
-                nn.init.normal_(embedder.mlp[number].weight, std=0.02)
+        for layer in (*self.t_embedder.mlp, *self.freq_embedder.mlp):
+            if isinstance(layer, nn.Linear):
+                nn.init.normal_(layer.weight, std=0.02)
         nn.init.zeros_(self.final_layer.ffn_final.fc2.weight)
         width = config.config.rdt.hidden_size
         row = [("timestep", 1), ("frequency", 1), ("state", 1), ("action", self.horizon)]
