@@ -44,6 +44,11 @@ class Learner(Protocol):
     @property
     def policy(self) -> Policy: ...
 
+    @property
+    def finished(self) -> bool:
+        """Whether all of the updates asked for are made."""
+        ...
+
     def update(self) -> dict[str, float]: ...
 
     def state(self) -> dict[str, Any]: ...
@@ -60,8 +65,9 @@ def train(
     evaluate: Callable[[], dict[str, float]],
     score: str,
 ) -> float:
-    """Updates until `steps`; returns the score of the policy kept in policy/.
+    """Updates until the learner has finished; returns the score of the policy kept in policy/.
 
+    steps: the most updates that it will make, for the progress bar.
     evaluate: returns scalars of the policy as it stands; `score` is the one to be large. Raises KeyboardInterrupt
     after the step under way, with a checkpoint kept.
     """
@@ -73,9 +79,9 @@ def train(
         elif options.evaluate_every:
             bar.console.print(judge.assess({}))
         task = bar.add_task(run.path.name, total=steps, completed=learner.step, shown="")
-        while learner.step < steps:
+        while not learner.finished:
             scalars = learner.update()
-            last = learner.step == steps
+            last = learner.finished
             if last or (options.evaluate_every and learner.step % options.evaluate_every == 0):
                 bar.console.print(judge.assess(scalars))
             else:

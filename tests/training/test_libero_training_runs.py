@@ -102,7 +102,7 @@ def test_sft_holds_the_knots_of_a_suites_actions(sft: SFTRun) -> None:
 def test_a_bundle_of_a_suites_policy_is_served(sft: SFTRun, tmp_path: Path) -> None:
     """The state has eight values, the action seven; the served actions are those of torch."""
     policy = load_policy(sft.out)
-    assert export_bundle(policy, tmp_path / "bundle").tokens == 0
+    assert export_bundle(policy, tmp_path / "bundle").training["parity"]["tokens"] == 0
     rng = np.random.default_rng(0)
     seen = ObservationBatch(
         images={
