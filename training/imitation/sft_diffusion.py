@@ -74,6 +74,10 @@ class DiffusionLearner:
             self.model.parameters(), lr=config.learning_rate, betas=(0.9, 0.999), weight_decay=config.weight_decay
         )
 
+    @property
+    def finished(self) -> bool:
+        return self.step >= self.config.steps
+
     def update(self) -> dict[str, float]:
         """Makes one optimiser step; returns its scalars."""
         config, model = self.config, self.model.train()
