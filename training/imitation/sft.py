@@ -20,8 +20,8 @@ from training.imitation.demonstration_set import DemonstrationSet
 from training.policies.trained_policy import TrainedPolicy, to_tensors
 
 
-class SFTConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Options of supervised fine-tuning."""
+class SupervisedConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Options of learning from demonstrations, whatever the policy."""
 
     seed: int = 0
     """Seed of weights, batches and augmentation."""
@@ -36,8 +36,6 @@ class SFTConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     weight_decay: float = 0.01
     gradient_clip: float = 1.0
     """Largest norm of the gradient."""
-    target_std_bins: float = 0.0
-    """Standard deviation [bins] of the Gaussian that smooths the targets; 0: one bin is right, its neighbours wrong."""
     brightness: float = 0.0
     """Each picture's brightness is scaled by a factor in 1 +- this."""
     colour: float = 0.0
@@ -54,6 +52,13 @@ class SFTConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             raise ValueError("steps and batch_frames must be at least 1")
         if not 0 <= self.validation_fraction < 1:
             raise ValueError(f"validation_fraction must be in [0, 1), got {self.validation_fraction}")
+
+
+class SFTConfig(SupervisedConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Options of supervised fine-tuning of action tokens."""
+
+    target_std_bins: float = 0.0
+    """Standard deviation [bins] of the Gaussian that smooths the targets; 0: one bin is right, its neighbours wrong."""
 
 
 class SupervisedLearner:
@@ -121,15 +126,7 @@ class SupervisedLearner:
         self.optimiser.load_state_dict(state["optimiser"])
 
     def _rows(self) -> np.ndarray:
-        """Returns this step's rows: one pass after another over the frames, each in its own random order."""
-        size, count = self.config.batch_frames, len(self.training["tokens"])
-        places = np.arange(self.step * size, (self.step + 1) * size)
-        rows = np.empty(size, dtype=np.int64)
-        for epoch in np.unique(places // count):
-            order = np.random.default_rng([self.config.seed, 1, int(epoch)]).permutation(count)
-            within = places // count == epoch
-            rows[within] = order[places[within] % count]
-        return rows
+        return rows_of_step(self.config, self.step, len(self.training["tokens"]))
 
 
 def encode(policy: TrainedPolicy, demonstrations: DemonstrationSet) -> dict[str, np.ndarray]:
@@ -142,7 +139,19 @@ def encode(policy: TrainedPolicy, demonstrations: DemonstrationSet) -> dict[str,
     return policy.transform(seen) | {"tokens": policy.codec.encode(demonstrations.actions, demonstrations.state)}
 
 
-def learning_rate(config: SFTConfig, step: int) -> float:
+def rows_of_step(config: SupervisedConfig, step: int, count: int) -> np.ndarray:
+    """Returns a step's rows of `count`: one pass after another over all of them, each in its own random order."""
+    size = config.batch_frames
+    places = np.arange(step * size, (step + 1) * size)
+    rows = np.empty(size, dtype=np.int64)
+    for epoch in np.unique(places // count):
+        order = np.random.default_rng([config.seed, 1, int(epoch)]).permutation(count)
+        within = places // count == epoch
+        rows[within] = order[places[within] % count]
+    return rows
+
+
+def learning_rate(config: SupervisedConfig, step: int) -> float:
     """Linear warm-up, then half a cosine down to the final fraction at the last step."""
     warm = min(1.0, (step + 1) / max(config.warmup_steps, 1))
     cosine = 0.5 * (1 + math.cos(math.pi * min(step / max(config.steps - 1, 1), 1.0)))

@@ -96,6 +96,10 @@ def load_policy(folder: Path) -> Policy:
         from training.policies.trained_policy import load_compact
 
         return load_compact(place)
+    if family == "rdt":
+        from training.policies.rdt.policy import load_rdt_policy
+
+        return load_rdt_policy(place)
     raise RehearsalError(f"{place / RECORD}: no loader for family {family!r}")
 
 
