@@ -17,6 +17,7 @@ from rehearsal.results import Result, read_result
 from training.studies import libero_tables
 from training.studies.learning_curve_plot import is_current, write_plot
 from training.studies.markdown_table import markdown_table, success_cell
+from training.studies.recipes_plot import LABELS, write_recipes_plot
 
 STAGES = {"expert": "scripted expert", "sft": "SFT", "grpo": "SFT + GRPO"}
 PICTURES = Path("docs/pictures")
@@ -69,6 +70,23 @@ def learning_curves(name: str) -> Callable[[Result], str]:
     return lambda _: f"![Success against reinforcement steps]({PICTURES}/{name}.svg)\n"
 
 
+def recipes(result: Result) -> str:
+    """Returns a row for each recipe and, for each task, its success with interval and the seeds' range."""
+    figures = result.figures
+    tasks = sorted({name.partition(".")[0] for name in figures})
+    rows = [["recipe", *(word for task in tasks for word in (task, "seeds"))]]
+    for variant, label in {"sft": "SFT, where all begin", **LABELS}.items():
+        cells = []
+        for task in tasks:
+            name = f"{task}.{variant}"
+            seeds = [100 * value for key, value in figures.items() if key.startswith(f"{name}.seed_")]
+            spread = f"{min(seeds):.0f} to {max(seeds):.0f}" if len(seeds) > 1 else "–"
+            cells += [success_cell(figures, f"{name}.success"), spread]
+        rows.append([label, *cells])
+    table = markdown_table(rows)
+    return table + "\nGreedy success on held-out scenarios in %, with 95 % interval over the episodes of all seeds."
+
+
 SECTIONS: dict[str, Callable[[Result], str]] = {
     "twin_tasks": twin_tasks,
     "diffusion_baseline": diffusion_baseline,
@@ -79,8 +97,14 @@ SECTIONS: dict[str, Callable[[Result], str]] = {
     "libero_learning_curves": learning_curves("libero_learning_curves"),
     "libero_expert": libero_tables.expert,
     "libero_protocols": libero_tables.protocols,
+    "recipes": recipes,
+    "recipes_curves": learning_curves("recipes_curves"),
 }
-PLOTS = ("twin_learning_curves", "libero_learning_curves")
+PLOTS: dict[str, Callable[[Path, Result], None]] = {
+    "twin_learning_curves": write_plot,
+    "libero_learning_curves": write_plot,
+    "recipes_curves": write_recipes_plot,
+}
 
 
 def provenance_line(name: str, result: Result) -> str:
@@ -141,10 +165,10 @@ def update(root: Path) -> list[Path]:
     if after != before:
         readme.write_text(after, encoding="utf-8")
         changed.append(readme)
-    for name in PLOTS:
+    for name, write in PLOTS.items():
         source, picture = root / "results" / f"{name}.json", root / PICTURES / f"{name}.svg"
         if source.is_file() and not is_current(picture, result := read_result(source)):
-            write_plot(picture, result)
+            write(picture, result)
             changed.append(picture)
     return changed
 

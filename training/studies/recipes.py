@@ -83,6 +83,8 @@ def run_study(config: RecipesStudy) -> list[str]:
         if variant not in VARIANTS:
             raise unknown_choice("variant", variant, VARIANTS)
     if config.train:
+        for task in config.tasks:
+            judge_start(config, task)
         # Seed by seed, so that an unfinished study compares as many runs of each variant.
         for seed in config.seeds:
             for variant in config.variants:
@@ -111,6 +113,14 @@ def train_and_judge(config: RecipesStudy, task: str, variant: str, seed: int) ->
         return
     cell = train_variant(config, task, variant, seed, out)
     judge(out, out / RUN_POLICY, cell, task, config.n)
+
+
+def judge_start(config: RecipesStudy, task: str) -> None:
+    """Judges the policy that every run of a task begins with."""
+    grpo = read_toml(config.configs / f"{task}_grpo.toml", GRPORun)
+    out = config.runs / task / "sft"
+    if not (out / JUDGED).is_file():
+        judge(out, grpo.policy, grpo.cell, task, config.n)
 
 
 def train_variant(config: RecipesStudy, task: str, variant: str, seed: int, out: Path) -> Path:
