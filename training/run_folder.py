@@ -24,7 +24,7 @@ from training.checkpoint import load_checkpoint, save_checkpoint
 from training.policies.policy import RUN_POLICY, Policy, write_record
 
 # What may differ when a run goes on: it changes how the run is watched and how fast it is, not what it learns.
-FREE = ("threads", "loop.checkpoint_every", "loop.keep_checkpoints")
+FREE = ("threads", "device", "loop.checkpoint_every", "loop.keep_checkpoints")
 
 CONFIG, CURVE = "config.json", "curve.jsonl"
 

@@ -15,7 +15,7 @@ from rehearsal.simulation import scenarios
 from training.checkpoint import checkpoints, load_checkpoint, save_checkpoint
 from training.imitation.augmentation import change_colour, shift
 from training.imitation.demonstration_set import DemonstrationSet
-from training.imitation.sft import SFTConfig, SupervisedLearner, learning_rate, token_loss
+from training.imitation.sft import SFTConfig, SupervisedLearner, learning_rate, rows_of_step, token_loss
 from training.policies.trained_policy import TrainedPolicy
 from training.reinforcement.dynamic_sampling import DynamicSampling
 from training.reinforcement.grpo import GRPOConfig, GRPOLearner
@@ -182,14 +182,21 @@ def test_token_loss_with_and_without_smoothing() -> None:
     assert token_loss(uniform, torch.tensor([[[3]]]), 2.0).item() == pytest.approx(math.log(8), rel=1e-5)
 
 
-def test_every_pass_sees_every_frame_once(toy_policy: Maker, toy_demonstrations: DemonstrationSet) -> None:
-    config = msgspec.structs.replace(SFT, batch_frames=20, validation_fraction=0.0)
-    learner = SupervisedLearner(toy_policy(), toy_demonstrations, config)
-    rows = []
+def test_every_pass_sees_every_frame_once() -> None:
+    config = msgspec.structs.replace(SFT, batch_frames=20)
+    rows: list[int] = []
     for step in range(9):
-        learner.step = step
-        rows += learner._rows().tolist()
+        rows += rows_of_step(config, step, 90).tolist()
     assert sorted(rows[:90]) == sorted(rows[90:180]) == list(range(90))
+
+
+def test_pieces_of_a_supervised_step_add_up(toy_policy: Maker, toy_demonstrations: DemonstrationSet) -> None:
+    norms = []
+    for frames in (512, 7):
+        config = msgspec.structs.replace(SFT, frames_a_forward=frames)
+        scalars = SupervisedLearner(toy_policy(), toy_demonstrations, config).update()
+        norms.append((scalars["loss"], scalars["gradient_norm"]))
+    assert norms[0] == pytest.approx(norms[1], rel=1e-4)
 
 
 def test_validation_keeps_whole_episodes_apart(toy_demonstrations: DemonstrationSet) -> None:

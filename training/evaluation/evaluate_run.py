@@ -10,7 +10,7 @@ from rehearsal.results import write_result
 from rehearsal.simulation import Scenario, Split, VectorSimulator
 from training.evaluation.libero_protocols import Protocol, ProtocolRun, missing, table, task_count
 from training.evaluation.success_rate import evaluate_greedy, pass_at_k
-from training.policies.policy import Decoding, Policy, load_policy
+from training.policies.policy import Decoding, Policy, choose_device, load_policy
 from training.policies.trained_policy import TrainedPolicy
 from training.simulators.workplace import Physics, check_fits, read_workplace
 from training.training_loop import progress_bar
@@ -46,6 +46,8 @@ class EvaluateRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Control steps of a suite's episode; 512 by default. A twin's tasks have their own."""
     max_worlds: int = 64
     """Worlds simulated at once."""
+    device: str = "auto"
+    """Where the policy is: cpu, cuda or cuda:N; auto: a GPU where torch finds one."""
     result: Path | None = None
     """A result file to write."""
 
@@ -59,6 +61,7 @@ def run_evaluation(config: EvaluateRun) -> str:
         config.cell, config.suite, physics=config.physics, horizon_steps=config.horizon_steps
     )
     policy = load_policy(config.policy)
+    policy.to(choose_device(config.device))
     check_fits(policy.record.action_spec, workplace, config.policy)
     task = workplace.check_task(config.task or policy.record.task)
     chosen = workplace.scenarios(task, config.split, config.n)

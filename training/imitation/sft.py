@@ -57,6 +57,8 @@ class SupervisedConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 class SFTConfig(SupervisedConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Options of supervised fine-tuning of action tokens."""
 
+    frames_a_forward: int = 512
+    """Decision points in one pass through the policy; bounds memory and changes nothing else."""
     target_std_bins: float = 0.0
     """Standard deviation [bins] of the Gaussian that smooths the targets; 0: one bin is right, its neighbours wrong."""
 
@@ -87,20 +89,33 @@ class SupervisedLearner:
         rate = learning_rate(config, self.step)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        batch = {name: array[self._rows()] for name, array in self.training.items()}
-        tensors = to_tensors(batch, model.device)
-        generator = torch.Generator().manual_seed(seed_of(config.seed, 2, self.step))
-        images = change_colour(tensors.pop("images"), config.brightness, config.colour, generator)
-        tokens = tensors.pop("tokens")
-        tensors["state"] = add_noise(tensors["state"], config.state_noise, generator)
-        logits = model(images=shift(images, config.shift_px, generator), **tensors)
-        loss = token_loss(logits, tokens, config.target_std_bins)
+        tensors = self._batch()
+        loss = 0.0
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        for start in range(0, config.batch_frames, config.frames_a_forward):
+            piece = {
+                name: tensor[start : start + config.frames_a_forward].to(model.device)
+                for name, tensor in tensors.items()
+            }
+            tokens = piece.pop("tokens")
+            share = token_loss(model(**piece), tokens, config.target_std_bins) * (len(tokens) / config.batch_frames)
+            share.backward()
+            loss += float(share.detach())
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip)
         self.optimiser.step()
         self.step += 1
-        return {"loss": float(loss.detach()), "gradient_norm": float(norm), "learning_rate": rate}
+        return {"loss": loss, "gradient_norm": float(norm), "learning_rate": rate}
+
+    def _batch(self) -> dict[str, Tensor]:
+        """Returns this step's frames by name, augmented, on the CPU: the same on every kind of device."""
+        config = self.config
+        rows = rows_of_step(config, self.step, len(self.training["tokens"]))
+        tensors = to_tensors({name: array[rows] for name, array in self.training.items()})
+        generator = torch.Generator().manual_seed(seed_of(config.seed, 2, self.step))
+        images = change_colour(tensors["images"], config.brightness, config.colour, generator)
+        tensors["state"] = add_noise(tensors["state"], config.state_noise, generator)
+        tensors["images"] = shift(images, config.shift_px, generator)
+        return tensors
 
     def validate(self, frames_a_forward: int = 512) -> dict[str, float]:
         """Returns loss and mean error [bins] of the greedy tokens on the validation episodes, if there are any."""
@@ -125,8 +140,6 @@ class SupervisedLearner:
         self.policy.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
 
-    def _rows(self) -> np.ndarray:
-        return rows_of_step(self.config, self.step, len(self.training["tokens"]))
 
 
 def encode(policy: TrainedPolicy, demonstrations: DemonstrationSet) -> dict[str, np.ndarray]:

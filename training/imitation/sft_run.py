@@ -14,7 +14,7 @@ from training.imitation.demonstration_set import DemonstrationSet, fit_codec, fi
 from training.imitation.load_demonstrations import load_demonstrations
 from training.imitation.sft import SFTConfig, SupervisedLearner
 from training.policies.compact import CompactPolicy, CompactPolicyConfig, Head
-from training.policies.policy import Decoding
+from training.policies.policy import Decoding, choose_device
 from training.policies.trained_policy import PolicyRecord, TrainedPolicy
 from training.run_folder import RunFolder
 from training.simulators.workplace import Physics, Workplace, read_workplace
@@ -82,6 +82,8 @@ class SFTRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Worlds that the evaluation simulates at once."""
     threads: int = 0
     """Threads of the policy and of the simulator; 0: one a core."""
+    device: str = "auto"
+    """Where the policy is: cpu, cuda or cuda:N; auto: a GPU where torch finds one."""
 
 
 def run_sft(config: SFTRun) -> None:
@@ -104,6 +106,7 @@ def run_sft(config: SFTRun) -> None:
     )
     log.info("%d decision points of %d demonstrations", len(demonstrations), demonstrations.episode[-1] + 1)
     policy = new_policy(demonstrations, workplace, task, options, config.training.seed)
+    policy.to(choose_device(config.device))
     learner = SupervisedLearner(policy, demonstrations, config.training)
     chosen = workplace.scenarios(task, "validation", config.loop.evaluate_scenarios)
     simulator = workplace.simulator(

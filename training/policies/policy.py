@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol, TypeVar
 
 import msgspec
 import numpy as np
+import torch
 
 from rehearsal.bundle import Decoding
 from rehearsal.errors import RehearsalError
@@ -110,6 +111,18 @@ def read_record(folder: Path, kind: type[RecordT]) -> RecordT:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except (msgspec.ValidationError, msgspec.DecodeError) as error:
         raise RehearsalError(f"{path}: {error}; train the policy again") from None
+
+
+def choose_device(name: str) -> str:
+    """Returns `name`, or for auto a GPU where torch finds one; raises RehearsalError when there is no such device."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise RehearsalError(f"device {name!r} cannot be used: {reason}; valid: auto, cpu, cuda, cuda:N") from None
+    return name
 
 
 def write_record(folder: Path, record: Record) -> None:

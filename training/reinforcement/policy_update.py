@@ -101,7 +101,7 @@ class PolicyUpdate:
                 part, rows = batch.select(chosen), batch.rows(chosen)
                 weights = self._weights(part)
                 self.optimiser.zero_grad(set_to_none=True)
-                for piece in frame_pieces(part, advantages[rows], weights, config.frames_a_forward):
+                for piece in frame_pieces(part, advantages[rows], weights, config.frames_a_forward, self.device):
                     for name, value in self._accumulate(piece).items():
                         sums[name] += value
                 norm = torch.nn.utils.clip_grad_norm_(self.policy.model.parameters(), config.gradient_clip)
@@ -118,6 +118,10 @@ class PolicyUpdate:
             "entropy": sums["entropy"] / tokens,
             "gradient_norm": sums["norm"] / optimiser_steps,
         }
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.policy.model.parameters()).device
 
     def _weights(self, part: Trajectories) -> np.ndarray:
         codec = self.policy.codec
@@ -176,9 +180,9 @@ def minibatches(trajectories: int, count: int, key: tuple[int, ...]) -> list[np.
 
 
 def frame_pieces(
-    part: Trajectories, advantages: np.ndarray, weights: np.ndarray, frames: int
+    part: Trajectories, advantages: np.ndarray, weights: np.ndarray, frames: int, device: torch.device | str = "cpu"
 ) -> Iterator[dict[str, Any]]:
-    """Yields tensors of at most `frames` frames; advantages: (F,); weights: (F, K, A)."""
+    """Yields tensors of at most `frames` frames on the device; advantages: (F,); weights: (F, K, A)."""
     own = {
         "tokens": part.tokens,
         "log_probs": part.log_probs,
@@ -187,5 +191,5 @@ def frame_pieces(
     }
     for start in range(0, part.frames, frames):
         rows = slice(start, start + frames)
-        inputs = to_tensors({name: array[rows] for name, array in part.inputs.items()})
-        yield {"inputs": inputs, **to_tensors({name: array[rows] for name, array in own.items()})}
+        inputs = to_tensors({name: array[rows] for name, array in part.inputs.items()}, device)
+        yield {"inputs": inputs, **to_tensors({name: array[rows] for name, array in own.items()}, device)}

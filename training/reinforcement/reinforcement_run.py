@@ -15,7 +15,7 @@ import torch
 
 from rehearsal.simulation import Scenario, VectorSimulator
 from training.evaluation.success_rate import evaluate_greedy, pass_at_k
-from training.policies.policy import Decoding
+from training.policies.policy import Decoding, choose_device
 from training.policies.trained_policy import TrainedPolicy, load_token_policy
 from training.reinforcement.collector import AsynchronousCollector, Collector, LocalRollouts
 from training.reinforcement.dynamic_sampling import DynamicSampling, GroupSampler
@@ -55,6 +55,8 @@ class ReinforcementRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """Worlds simulated at once."""
     threads: int = 0
     """Threads of the policy and of the simulator; 0: one a core."""
+    device: str = "auto"
+    """Where the policy is: cpu, cuda or cuda:N; auto: a GPU where torch finds one."""
 
 
 class ReinforcementLearner(Learner, Protocol):
@@ -86,6 +88,7 @@ def reinforce(
         config.cell, config.suite, physics=config.physics, horizon_steps=config.horizon_steps
     )
     policy = load_token_policy(config.policy)
+    policy.to(choose_device(config.device))
     check_fits(policy.record.action_spec, workplace, config.policy)
     task = workplace.check_task(config.task or policy.record.task)
     policy.record = msgspec.structs.replace(policy.record, cell=workplace.name, task=task)
