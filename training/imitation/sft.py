@@ -76,7 +76,10 @@ class SupervisedLearner:
         self.training = encode(policy, training)
         self.validation = encode(policy, validation) if len(validation) else None
         self.optimiser = torch.optim.AdamW(
-            policy.model.parameters(), lr=config.learning_rate, betas=(0.9, 0.999), weight_decay=config.weight_decay
+            [weights for weights in policy.model.parameters() if weights.requires_grad],
+            lr=config.learning_rate,
+            betas=(0.9, 0.999),
+            weight_decay=config.weight_decay,
         )
 
     @property
@@ -98,7 +101,8 @@ class SupervisedLearner:
                 for name, tensor in tensors.items()
             }
             tokens = piece.pop("tokens")
-            share = token_loss(model(**piece), tokens, config.target_std_bins) * (len(tokens) / config.batch_frames)
+            mean = token_loss(self.policy.token_logits(piece, tokens), tokens, config.target_std_bins)
+            share = mean * (len(tokens) / config.batch_frames)
             share.backward()
             loss += float(share.detach())
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip)

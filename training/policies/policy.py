@@ -93,15 +93,17 @@ def load_policy(folder: Path) -> Policy:
     # Imported here, so that a family's packages are needed by its users alone.
     place = policy_folder(folder)
     family = read_record(place, _AnyFamily).family
-    if family == "compact":
-        from training.policies.trained_policy import load_compact
+    if family == "openvla":
+        from training.policies.openvla.policy import load_openvla
 
-        return load_compact(place)
+        return load_openvla(place)
     if family == "rdt":
         from training.policies.rdt.policy import load_rdt_policy
 
         return load_rdt_policy(place)
-    raise RehearsalError(f"{place / RECORD}: no loader for family {family!r}")
+    from training.policies.trained_policy import load_compact
+
+    return load_compact(place)
 
 
 def read_record(folder: Path, kind: type[RecordT]) -> RecordT:

@@ -4,9 +4,10 @@ What SFT and reinforcement train: its model gives one categorical distribution a
 log-probability. The folder of a compact one holds the model as transformers writes it and `policy.json`.
 """
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, Self
 
 import numpy as np
 import torch
@@ -19,8 +20,12 @@ from rehearsal.errors import RehearsalError
 from rehearsal.simulation import ObservationBatch
 from rehearsal.transforms import InputTransform
 from training.policies.compact import CompactPolicy
+from training.policies.model_training import ModelTraining
 from training.policies.policy import Decoding, Record, load_policy, read_record, write_record
 from training.policies.token_distribution import decode, sample
+
+if TYPE_CHECKING:
+    from training.policies.openvla.model import OpenVLA
 
 # A policy of a few megabytes needs no progress bar of its own beside that of the run.
 transformers_logging.disable_progress_bar()
@@ -60,7 +65,7 @@ class PolicyRecord(TokenRecord, frozen=True, tag="compact"):
 class TrainedPolicy:
     """A model and its record; `model(**inputs)` gives logits (B, K, A, bins)."""
 
-    def __init__(self, model: PreTrainedModel, record: TokenRecord) -> None:
+    def __init__(self, model: "PreTrainedModel | OpenVLA", record: TokenRecord) -> None:
         self.model = model
         self.record = record
 
@@ -92,6 +97,27 @@ class TrainedPolicy:
         """Returns float32 (B, K, A, bins) without a gradient, on the model's device."""
         with torch.inference_mode():
             return self.model(**to_tensors(inputs, self.model.device))
+
+    def token_logits(self, inputs: dict[str, Tensor], tokens: Tensor) -> Tensor:
+        """Returns float32 (B, K, A, bins), with a gradient, that the given tokens (B, K, A) are scored by."""
+        return self.model(**inputs)
+
+    def duplicate(self) -> Self:
+        """Returns a policy of its own with the same weights."""
+        other = copy.copy(self)
+        other.model = copy.deepcopy(self.model)
+        return other
+
+    def check_reinforceable(self, folder: Path) -> None:
+        """Raises RehearsalError when the policy, read from `folder`, has no probabilities to raise."""
+
+    def begin_training(self, options: ModelTraining) -> None:
+        """Makes the model ready to be trained; raises RehearsalError for what its family does not have."""
+        if options != ModelTraining():
+            raise RehearsalError(
+                f"{type(self.model).__name__} is trained whole and as it is: leave out lora, freeze_vision, "
+                "gradient_checkpointing and mixed_precision"
+            )
 
     def sample(
         self, inputs: Mapping[str, np.ndarray], temperature: float, uniform: np.ndarray

@@ -6,7 +6,6 @@ so that a run can be repeated. Each trajectory carries the update that sampled i
 the surrogate are to that policy.
 """
 
-import copy
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -124,7 +123,7 @@ class AsynchronousCollector(Collector):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._copy = TrainedPolicy(copy.deepcopy(self.policy.model).eval(), self.policy.record)
+        self._copy = self.policy.duplicate()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rollouts")
         self._next: Future[Batch] | None = None
 

@@ -4,7 +4,6 @@ A recipe says what each decision was worth (its advantage); this says how the po
 are the rollout's own, so a frame passes the policy three times in all: in the rollout, and forward and backward here.
 """
 
-import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -83,7 +82,7 @@ class PolicyUpdate:
             [weights for weights in policy.model.parameters() if weights.requires_grad],
             lr=config.learning_rate, betas=(0.9, 0.999), weight_decay=config.weight_decay
         )
-        self.reference = copy.deepcopy(policy.model).requires_grad_(False) if config.kl_coefficient else None
+        self.reference = policy.duplicate() if config.kl_coefficient else None
 
     def learn(self, batch: Trajectories, advantages: np.ndarray, step: int) -> dict[str, float]:
         """Makes epochs x minibatches optimiser steps; returns means over all of the valid tokens.
@@ -134,7 +133,7 @@ class PolicyUpdate:
     def _accumulate(self, piece: dict[str, Any]) -> dict[str, float]:
         """Adds the gradient of one piece of a minibatch; returns sums over its valid tokens."""
         config = self.config
-        logits = self.policy.model(**piece["inputs"])
+        logits = self.policy.token_logits(piece["inputs"], piece["tokens"])
         new, entropy = log_probs_and_entropy(logits, piece["tokens"], config.temperature)
         weights: Tensor = piece["weights"]
         surrogate = clipped_surrogate(
@@ -146,7 +145,8 @@ class PolicyUpdate:
             loss = loss - config.entropy_coefficient * (weights * entropy).sum()
         if self.reference is not None:
             with torch.no_grad():
-                before = log_probs(self.reference(**piece["inputs"]), piece["tokens"], config.temperature)
+                reference = self.reference.token_logits(piece["inputs"], piece["tokens"])
+                before = log_probs(reference, piece["tokens"], config.temperature)
             loss = loss + config.kl_coefficient * (weights * k3(new, before)).sum()
         loss.backward()
         return {
@@ -159,7 +159,7 @@ class PolicyUpdate:
         }
 
     def state(self) -> dict[str, Any]:
-        reference = self.reference.state_dict() if self.reference is not None else None
+        reference = self.reference.model.state_dict() if self.reference is not None else None
         return {
             "model": self.policy.model.state_dict(),
             "optimiser": self.optimiser.state_dict(),
@@ -170,7 +170,7 @@ class PolicyUpdate:
         self.policy.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
         if self.reference is not None:
-            self.reference.load_state_dict(state["reference"])
+            self.reference.model.load_state_dict(state["reference"])
 
 
 def minibatches(trajectories: int, count: int, key: tuple[int, ...]) -> list[np.ndarray]:

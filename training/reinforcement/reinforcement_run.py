@@ -15,6 +15,7 @@ import torch
 
 from rehearsal.simulation import Scenario, VectorSimulator
 from training.evaluation.success_rate import evaluate_greedy, pass_at_k
+from training.policies.model_training import ModelTraining
 from training.policies.policy import Decoding, choose_device
 from training.policies.trained_policy import TrainedPolicy, load_token_policy
 from training.reinforcement.collector import AsynchronousCollector, Collector, LocalRollouts
@@ -40,6 +41,8 @@ class ReinforcementRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """LIBERO suite in place of the cell, for example libero_spatial."""
     task: str | None = None
     """The task to train on, as for SFT; that of the policy by default."""
+    model: ModelTraining = ModelTraining()
+    """How a large pretrained model is trained."""
     loop: LoopOptions = LoopOptions()
     decoding: Decoding = "argmax"
     """How greedy evaluation picks a token."""
@@ -88,6 +91,8 @@ def reinforce(
         config.cell, config.suite, physics=config.physics, horizon_steps=config.horizon_steps
     )
     policy = load_token_policy(config.policy)
+    policy.check_reinforceable(config.policy)
+    policy.begin_training(config.model)
     policy.to(choose_device(config.device))
     check_fits(policy.record.action_spec, workplace, config.policy)
     task = workplace.check_task(config.task or policy.record.task)

@@ -40,7 +40,9 @@ def sampled(temperature: float, uniform: Tensor) -> Choose:
     )
 
 
-def decode_ids(model: OpenVLA, pixel_values: Tensor, state: Tensor, text: Tensor, choose: Choose) -> tuple[Tensor, Tensor]:
+def decode_ids(
+    model: OpenVLA, pixel_values: Tensor, state: Tensor, text: Tensor, choose: Choose
+) -> tuple[Tensor, Tensor]:
     """Returns ids (B, tokens), chosen one after another, and the logits float32 (B, tokens, vocabulary)."""
     context, lengths = model.context(pixel_values, state, text)
     language = model.language_model
@@ -77,7 +79,7 @@ def decode_ids(model: OpenVLA, pixel_values: Tensor, state: Tensor, text: Tensor
 def score_ids(model: OpenVLA, pixel_values: Tensor, state: Tensor, text: Tensor, ids: Tensor) -> Tensor:
     """Returns the logits float32 (B, tokens, vocabulary) that each of the given ids (B, tokens) was chosen from."""
     context, lengths = model.context(pixel_values, state, text)
-    batch, width, hidden = context.shape
+    batch, _, hidden = context.shape
     fed = model.language_model.model.embed_tokens(ids[:, :-1])
     embeddings = torch.cat([context, context.new_zeros(batch, model.tokens - 1, hidden)], dim=1)
     place = torch.arange(embeddings.shape[1], device=context.device)[None]

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from rehearsal.errors import RehearsalError
 from training.policies.openvla.config import CONFIG, OpenVLASizes, read_sizes
-from training.policies.openvla.model import Attention, OpenVLA, on_meta, read_pixels
+from training.policies.openvla.model import OpenVLA, on_meta, read_pixels
+from training.policies.openvla.options import Attention
 from training.policies.openvla.vision import (
     DINO_POSITIONS,
     SIGLIP_POSITIONS,

@@ -1,4 +1,4 @@
-"""What stands beside a checkpoint in files of its own: the L1 regression head, and the projector of the robot's state."""
+"""What stands beside a checkpoint in files of its own: the L1 regression head and the state's projector."""
 
 import torch
 from torch import Tensor, nn

@@ -5,32 +5,18 @@ The adapters are merged before a checkpoint is saved, so that what is saved is a
 
 import copy
 
-import msgspec
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 from torch import nn
 
+from training.policies.model_training import LoraOptions
 from training.policies.openvla.model import OpenVLA
-
-
-class LoraOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Options of the adapters."""
-
-    rank: int = 0
-    """Rank of the adapters; 0: none, all weights are trained."""
-    alpha: float | None = None
-    """Their scale is alpha / rank; the smaller of rank and 16 by default, as OpenVLA has it."""
-    dropout: float = 0.0
-
-    @property
-    def scale_alpha(self) -> float:
-        return self.alpha if self.alpha is not None else min(self.rank, 16)
 
 
 def add_lora(model: OpenVLA, options: LoraOptions) -> OpenVLA:
     """Puts adapters on every linear layer but the head of words, and freezes all that is no adapter.
 
-    Heads of their own, the state's projector and the L1 head, stay trainable: they have no pretrained knowledge to keep.
+    The state's projector and the L1 head stay trainable: they have no pretrained knowledge to keep.
     """
     names = [
         name
@@ -57,7 +43,7 @@ def merged(model: OpenVLA) -> OpenVLA:
     whole = copy.deepcopy(model)
     for name, module in list(whole.named_modules()):
         if isinstance(module, LoraLayer):
-            module.merge(safe_merge=True)  # type: ignore[attr-defined]  # of its concrete classes
+            module.merge(safe_merge=True)
             parent, _, own = name.rpartition(".")
             setattr(whole.get_submodule(parent), own, module.get_base_layer())
     return whole

@@ -12,7 +12,6 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -28,9 +27,8 @@ from training.policies.openvla.config import (
     OpenVLASizes,
 )
 from training.policies.openvla.heads import L1Head, ProprioProjector
+from training.policies.openvla.options import Attention
 from training.policies.openvla.vision import Projector, VisionBackbone
-
-Attention = Literal["bidirectional", "causal"]
 
 # Means and deviations of pixels in [0, 1]: DINO's as published processors hold them, rounded to bfloat16, then
 # SigLIP's. A checkpoint's preprocessor_config.json overrides them.
@@ -42,7 +40,8 @@ Pixels = tuple[Sequence[float], Sequence[float]]
 class OpenVLA(nn.Module):
     """forward(images, state, text) -> logits float32 (B, T, A, 256); bin b is the token of id 31999 - b.
 
-    unused: published tensors that no output depends on, kept for saving. proprio, l1_head: None where a checkpoint has
+    unused: published tensors that no output depends on, kept for saving. mixed_precision: compute in bfloat16 whatever
+    the weights are. proprio, l1_head: None where a checkpoint has
     none.
     """
 
@@ -71,6 +70,7 @@ class OpenVLA(nn.Module):
         self.proprio = ProprioProjector(state_dim, hidden) if state_dim else None
         self.l1_head = L1Head(hidden, action_dim) if l1_head else None
         self.unused: dict[str, Tensor] = {}
+        self.mixed_precision = False
         self.register_buffer("pixel_mean", torch.zeros(6), persistent=False)
         self.register_buffer("pixel_std", torch.ones(6), persistent=False)
         self.set_pixels(DINO_PIXELS, SIGLIP_PIXELS)
@@ -122,9 +122,10 @@ class OpenVLA(nn.Module):
         return normal.flatten(1, 2).to(self.dtype)
 
     def action_states(self, pixel_values: Tensor, state: Tensor, text: Tensor) -> Tensor:
-        """Returns the hidden states (B, T A, hidden) that the chunk's logits are made of: each is of the place before."""
-        embeddings, seen, first = self.sequence(pixel_values, state, text)
-        hidden = self.hidden_states(embeddings, seen)
+        """Returns the hidden states (B, T A, hidden) that the chunk's logits are made of."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed_precision):
+            embeddings, seen, first = self.sequence(pixel_values, state, text)
+            hidden = self.hidden_states(embeddings, seen)
         places = first[:, None] + torch.arange(self.tokens, device=hidden.device)
         return hidden.gather(1, places[..., None].expand(-1, -1, hidden.shape[-1]))
 
@@ -180,17 +181,18 @@ class OpenVLA(nn.Module):
         return outputs.last_hidden_state
 
     def save_pretrained(self, folder: Path) -> None:
-        """Writes the checkpoint in the published layout."""
+        """Writes the checkpoint in the published layout, adapters merged."""
         from training.policies.openvla.checkpoint import save_openvla
+        from training.policies.openvla.lora import merged
 
-        save_openvla(self, folder)
+        save_openvla(merged(self), folder)
 
     def freeze_vision(self) -> None:
         """Keeps the vision backbones as they are."""
         self.vision.requires_grad_(False)
 
     def checkpoint_gradients(self) -> None:
-        """Trades time for memory: activations of the language model's layers are computed again in the backward pass."""
+        """Trades time for memory: the language model's activations are computed again in the backward pass."""
         self.language_model.gradient_checkpointing_enable({"use_reentrant": False})
 
 
