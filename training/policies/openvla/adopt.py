@@ -84,6 +84,8 @@ def adopt(
     )
     model = load_model(checkpoint, codec, options.attention, options.weights)
     state_dim = len(workplace.state_names)
+    if options.proprioception and model.proprio is None:
+        model.add_proprioception(state_dim)
     transform = OpenVLATransform(
         cameras=options.cameras,
         side_px=options.side_px,

@@ -187,6 +187,13 @@ class OpenVLA(nn.Module):
 
         save_openvla(merged(self), folder)
 
+    def add_proprioception(self, state_dim: int) -> None:
+        """Gives the model a new projector of a state of so many values, the same each time."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            projector = ProprioProjector(state_dim, self.sizes.llama.hidden_size)
+        self.proprio = projector.to(self.device, self.dtype)
+
     def freeze_vision(self) -> None:
         """Keeps the vision backbones as they are."""
         self.vision.requires_grad_(False)

@@ -33,6 +33,8 @@ class OpenVLAOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Resize pictures to 256 px first, as ALOHA's are."""
     squash: bool = False
     """Squash a picture that is not square, as published RoboTwin checkpoints do, in place of cutting its centre."""
+    proprioception: bool = False
+    """Give a checkpoint that has no projector of the state a new one, to be fine-tuned; its own is always used."""
     prompt_length: int = 48
     """Tokens of a prompt, padding included."""
     weights: Precision = "bfloat16"
