@@ -64,15 +64,11 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
 
 def describe(tensors: Tensors) -> str:
     """Returns the number of parameters, their types and the files, in words."""
+    lacking = f" of {len(tensors.files) + len(tensors.missing)}; missing: {', '.join(tensors.missing)}"
+    count = f"{len(tensors.files)} file{'s' * (len(tensors.files) != 1)}" + lacking * bool(tensors.missing)
     if not tensors.files:
-        return f"none; missing: {', '.join(tensors.missing)}" if tensors.missing else "none"
-    types = ", ".join(sorted(tensors.types))
-    parts = f"{tensors.parameters:,} parameters, {types}, {len(tensors.files)} file{'s' * (len(tensors.files) > 1)}"
-    return (
-        parts
-        + (f" of {len(tensors.files) + len(tensors.missing)}; missing: " if tensors.missing else "")
-        + (", ".join(tensors.missing))
-    )
+        return count
+    return f"{tensors.parameters:,} parameters, {', '.join(sorted(tensors.types))}, {count}"
 
 
 def inspect_folder(folder: Path) -> Inspection:

@@ -30,7 +30,7 @@ def read_tokenizer(folder: Path) -> Tokenise:
     path = next((folder / name for name in TOKENIZERS if (folder / name).is_file()), None)
     if path is None:
         raise RehearsalError(
-            f"{folder} has no {TOKENIZER}: copy it from the checkpoint that the policy comes from, or its {TOKENIZERS[1]}"
+            f"{folder} has no {TOKENIZER}: copy it from the checkpoint it is of, or its {TOKENIZERS[1]}"
         )
     try:
         if path.name == TOKENIZER:

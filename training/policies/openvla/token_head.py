@@ -57,13 +57,18 @@ class TokenHead(msgspec.Struct, frozen=True, kw_only=True):
 
     def check(self, folder: Path) -> None:
         """Raises RehearsalError when the policy in `folder` has no trained action tokens."""
-        if not self.trained:
-            flat = math.log(self.bins) - self.entropy_nat < LEAST_GAIN_NAT
-            reason = "its probabilities are flat" if flat else "its probabilities are on other tokens"
-            raise RehearsalError(
-                f"{folder} cannot be reinforced: {reason} ({self}), as L1 training leaves a language-model head: "
-                f"fine-tune its action tokens first: python training/sft.py --checkpoint {folder}"
-            )
+        if self.trained:
+            return
+        if self.gain_nat >= LEAST_GAIN_NAT:
+            reason = "its answers do not follow the demonstration"
+        elif math.log(self.bins) - self.entropy_nat < LEAST_GAIN_NAT:
+            reason = "its probabilities are flat"
+        else:
+            reason = "its probabilities are on other tokens"
+        raise RehearsalError(
+            f"{folder} cannot be reinforced: {reason} ({self}), as where an L1 head was trained in place of tokens: "
+            f"fine-tune its action tokens first: python training/sft.py --checkpoint {folder}"
+        )
 
 
 def judge_token_head(logits: np.ndarray, tokens: np.ndarray) -> TokenHead:
