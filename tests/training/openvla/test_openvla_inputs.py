@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sentencepiece
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,7 +13,7 @@ from rehearsal.errors import RehearsalError
 from rehearsal.simulation import ObservationBatch
 from training.imitation.demonstration_set import DemonstrationSet
 from training.policies.openvla.image_pipeline import centre_crop, jpeg_round_trip, lanczos, prepare
-from training.policies.openvla.prompt import make_tokenizer, prompt_ids, read_tokenizer
+from training.policies.openvla.prompt import make_tokenizer, prompt, prompt_ids, read_tokenizer
 from training.policies.openvla.statistics import (
     StateBounds,
     action_codec,
@@ -169,3 +170,30 @@ def test_the_transform_gives_what_the_model_takes(tmp_path: Path) -> None:
         transform(ObservationBatch(images={"head": images["head"]}, state=batch.state, instructions=WORDS * 2))
     with pytest.raises(RehearsalError, match="takes a state of 1 values, got 2"):
         transform(ObservationBatch(images=images, state=np.zeros((2, 2), np.float32), instructions=WORDS * 2))
+
+
+def test_sentencepieces_own_file_is_read_where_there_is_no_other(tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("\n".join(prompt(word) for word in ("pick up the red mug", "push the plate", "open a drawer")))
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(corpus), model_prefix=str(tmp_path / "tokenizer"), vocab_size=64, model_type="bpe",
+        unk_id=0, bos_id=1, eos_id=2, minloglevel=2,
+    )  # fmt: skip
+    pieces = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "tokenizer.model"))
+    expected = [1, *pieces.encode(prompt("Push the RED mug")), 29871]
+    found = prompt_ids(read_tokenizer(tmp_path), ["Push the RED mug"], 64)[0]
+    assert found.tolist() == expected + [32000] * (64 - len(expected))
+    assert pieces.decode(expected[1:-1]) == "In: What action should the robot take to push the red mug? Out:"
+
+
+def test_a_damaged_tokeniser_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(RehearsalError, match=r"tokenizer.json is no tokeniser: .*; copy it again"):
+        read_tokenizer(tmp_path)
+
+
+def test_only_a_gripper_may_be_left_as_it_is() -> None:
+    other = json.loads(json.dumps(LIBERO))
+    other["action"]["mask"][2] = False
+    with pytest.raises(RehearsalError, match="the statistics leave z as it is, which a gripper alone can be"):
+        action_codec(other, ACTION_SPEC, 8, bounds="q99")

@@ -77,6 +77,11 @@ def action_codec(
             "take those of the dataset that the checkpoint was trained on, for this robot"
         )
     mask = np.asarray(action.get("mask", [True] * spec.dim), dtype=bool)
+    if odd := [name for name, kept, own in zip(spec.names, mask, spec.grippers) if not kept and not own]:
+        raise RehearsalError(
+            f"the statistics leave {', '.join(odd)} as it is, which a gripper alone can be: take those of the dataset "
+            "that the checkpoint was trained on, for this robot"
+        )
     # Left as it is: -1 to 1 is decoded to itself, of which 0.5 parts closed from open.
     lower, upper = np.where(mask, lower, -1.0), np.where(mask, upper + floor, 1.0)
     return ActionCodec(
