@@ -17,6 +17,7 @@ from rehearsal.simulation import Scenario, VectorSimulator
 from training.evaluation.success_rate import evaluate_greedy, pass_at_k
 from training.policies.model_training import ModelTraining
 from training.policies.policy import Decoding, choose_device
+from training.policies.token_trial import judge_tokens
 from training.policies.trained_policy import TrainedPolicy, load_token_policy
 from training.reinforcement.collector import AsynchronousCollector, Collector, LocalRollouts
 from training.reinforcement.dynamic_sampling import DynamicSampling, GroupSampler
@@ -43,6 +44,8 @@ class ReinforcementRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """The task to train on, as for SFT; that of the policy by default."""
     model: ModelTraining = ModelTraining()
     """How a large pretrained model is trained."""
+    demonstrations: Path | None = None
+    """A dataset of the task; with it a policy whose action tokens were never trained is refused before it is run."""
     loop: LoopOptions = LoopOptions()
     decoding: Decoding = "argmax"
     """How greedy evaluation picks a token."""
@@ -92,6 +95,10 @@ def reinforce(
     )
     policy = load_token_policy(config.policy)
     policy.check_reinforceable(config.policy)
+    if config.demonstrations is not None:
+        judged = judge_tokens(policy, config.demonstrations, episodes=1)
+        judged.check(config.policy)
+        log.info("action tokens on a demonstration: %s", judged)
     policy.begin_training(config.model)
     policy.to(choose_device(config.device))
     check_fits(policy.record.action_spec, workplace, config.policy)
