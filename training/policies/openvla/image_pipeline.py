@@ -23,13 +23,15 @@ BICUBIC_PX = 256
 """Side to which ALOHA's pictures are brought first, by Pillow."""
 
 
-def prepare(images: np.ndarray, side_px: int, *, rotate: bool, resize_first: bool) -> np.ndarray:
-    """Returns pictures uint8 (N, side, side, 3) for the model of pictures uint8 (N, H, W, 3) of a camera.
+def prepare(images: np.ndarray, side_px: int, *, mirror: bool, resize_first: bool) -> np.ndarray:
+    """Returns pictures uint8 (N, side, side, 3) for the model of upright pictures uint8 (N, H, W, 3) of a camera.
 
-    rotate: by 180 degrees first, as LIBERO's are. resize_first: to 256 x 256 by Pillow's bicubic, as ALOHA's are.
+    mirror: left to right, as LIBERO's checkpoints see them: the stock environment's pictures are upside down and were
+    turned by 180 degrees, which leaves them upright and mirrored. resize_first: to 256 x 256 by Pillow's bicubic, as
+    ALOHA's are.
     """
-    if rotate:
-        images = images[:, ::-1, ::-1]
+    if mirror:
+        images = images[:, :, ::-1]
     if resize_first:
         images = np.stack([bicubic(image, BICUBIC_PX) for image in images])
     images = np.stack([jpeg_round_trip(image) for image in images])
