@@ -4,7 +4,7 @@ A JPEG round trip, a Lanczos resize to the model's side, then the centre crop of
 random crops of training. The checkpoints were trained on exactly these pixels, and each step has its trap: TensorFlow
 decodes JPEG with the fast integer transform, resizes in floats before it rounds, crops by bilinear samples that touch
 the corners, and cuts to bytes by floor(255.5 x). Resizing and cropping are linear in each axis, so each is two small
-matrices made once, sparse because few pixels make a new one: 5 ms a picture of 256 px on one core, and no BLAS threads.
+matrices made once, sparse because few pixels make a new one: 7 ms a picture of 256 px on one core, and no BLAS threads.
 """
 
 import functools
