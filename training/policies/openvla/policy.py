@@ -126,6 +126,9 @@ class OpenVLAPolicy(TrainedPolicy):
             self.model.checkpoint_gradients()
         self.model.mixed_precision = options.mixed_precision
 
+    def compute_in(self, precision: Precision) -> None:
+        self.model.mixed_precision = precision == "bfloat16"
+
     def save(self, folder: Path) -> None:
         save_openvla(merged(self.model), folder, beside=self.folder)
         if self.statistics is not None:
