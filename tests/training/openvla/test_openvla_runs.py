@@ -35,7 +35,7 @@ ROOT = Path(__file__).parents[3]
 CELL = ROOT / "launch/cells/single_piper.toml"
 LOOK = LoopOptions(evaluate_every=0, evaluate_scenarios=2, checkpoint_every=1)
 TWIN = OpenVLAOptions(
-    cameras=("wrist",), side_px=32, chunk_steps=10, bounds="extremes", rotate=False, proprioception=True,
+    cameras=("wrist",), side_px=32, chunk_steps=10, bounds="extremes", mirror=False, proprioception=True,
     prompt_length=24, weights="float32",
 )  # fmt: skip
 

@@ -27,8 +27,9 @@ class OpenVLAOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """tokens: action tokens; l1: the regression head beside the checkpoint, for evaluation and serving alone."""
     bounds: Bounds = "q99"
     """What is -1 and 1. q99: first and last percentile (LIBERO); extremes: minimum and maximum (ALOHA, RoboTwin)."""
-    rotate: bool = True
-    """Turn pictures by 180 degrees, as LIBERO's are."""
+    mirror: bool = True
+    """Mirror pictures left to right: LIBERO's checkpoints see the stock environment's, upside down, turned by 180
+    degrees, and here pictures are upright."""
     resize_first: bool = False
     """Resize pictures to 256 px first, as ALOHA's are."""
     squash: bool = False
