@@ -7,6 +7,7 @@ the processes, so a loss is multiplied by their number. Checkpoints hold whole t
 What this program says rules over what a launcher's file says: kind and precision come from the run's config.
 """
 
+import contextlib
 import datetime
 import os
 from collections.abc import Callable, Iterator
@@ -39,6 +40,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_model_state_dict,
     set_optimizer_state_dict,
 )
+from torch.distributed.fsdp import MixedPrecisionPolicy
 
 T = TypeVar("T")
 # While one process draws a batch the others wait for it; rollouts of large models take the better part of an hour.
@@ -91,12 +93,12 @@ class AccelerateTrainable:
 
     @contextmanager
     def one_pass(self, *, last: bool) -> Iterator[None]:
-        with computing_in(self.precision, self.module):
-            if last or self.sharded:
-                yield
-            else:
-                with self.accelerator.no_sync(self.module):
-                    yield
+        if self.sharded:
+            yield
+            return
+        exchange = contextlib.nullcontext() if last else self.accelerator.no_sync(self.module)
+        with computing_in(self.precision, self.module), exchange:
+            yield
 
     def backward(self, loss: Tensor) -> None:
         self.accelerator.backward(loss * self.accelerator.num_processes)
@@ -145,7 +147,7 @@ class AccelerateEngine:
             )
         self.precision = precision
         self.whole = kind == "ddp"
-        self._plugin = None if self.whole else fsdp_plugin()
+        self._plugin = None if self.whole else fsdp_plugin(precision)
         self._accelerator = make_accelerator(self._plugin)
         self.rank = self._accelerator.process_index
         self.ranks = self._accelerator.num_processes
@@ -175,14 +177,18 @@ class AccelerateEngine:
         self._accelerator.end_training()
 
 
-def fsdp_plugin() -> FullyShardedDataParallelPlugin:
-    """Weights travel in their own type: bfloat16 is autocast's, so that a pass is the same one as in sampling."""
+def fsdp_plugin(precision: Precision) -> FullyShardedDataParallelPlugin:
+    """bfloat16: blocks are gathered in it; autocast would keep a cast copy of every block until the backward pass."""
+    policy = None
+    if precision == "bfloat16":
+        policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
     return FullyShardedDataParallelPlugin(
         fsdp_version=2,
         reshard_after_forward=True,
         auto_wrap_policy="transformer_based_wrap",
         transformer_cls_names_to_wrap=[],
         cpu_ram_efficient_loading=False,
+        mixed_precision_policy=policy,
     )
 
 

@@ -102,7 +102,11 @@ class PolicyUpdate:
         self.engine = engine or LocalEngine()
         self.reference = policy.duplicate() if config.kl_coefficient else None
         self._sampling = TokenScores(policy)
-        scores = self._sampling if self.engine.whole else TokenScores(policy.duplicate())
+        scores = self._sampling
+        if not self.engine.whole:
+            learning = policy.duplicate()
+            learning.compute_in("float32")  # in the weights' own type, which the engine sets
+            scores = TokenScores(learning)
         optimiser = torch.optim.AdamW(
             [weights for weights in scores.parameters() if weights.requires_grad],
             lr=config.learning_rate, betas=(0.9, 0.999), weight_decay=config.weight_decay

@@ -95,7 +95,7 @@ def reinforce(
     config: ReinforcementRun, out: Path, training: SurrogateConfig, batches: Batches, make_learner: MakeLearner
 ) -> None:
     """Trains, or goes on from the last checkpoint; ends with the policy in `out`/policy."""
-    engine = make_engine(config.engine)
+    engine = make_engine(engine_options(config))
     try:
         _reinforce(engine, config, out, training, batches, make_learner)
     finally:
@@ -116,7 +116,8 @@ def _reinforce(
         config.cell, config.suite, physics=config.physics, horizon_steps=config.horizon_steps
     )
     policy = read_policy(config)
-    policy.to(engine.device or choose_device(config.device))
+    if engine.whole or not config.cluster.workers:  # else it only carries weights to Ray
+        policy.to(engine.device or choose_device(config.device))
     check_fits(policy.record.action_spec, workplace, config.policy)
     task = workplace.check_task(config.task or policy.record.task)
     policy.record = msgspec.structs.replace(policy.record, cell=workplace.name, task=task)
@@ -154,6 +155,13 @@ def _reinforce(
         log.info("greedy success on validation scenarios %.3f; policy in %s", best, out / "policy")
 
 
+def engine_options(config: ReinforcementRun) -> EngineOptions:
+    """Returns the engine's options; a model's mixed precision is the engine's bfloat16."""
+    if not config.model.mixed_precision:
+        return config.engine
+    return msgspec.structs.replace(config.engine, precision="bfloat16")
+
+
 def read_policy(config: ReinforcementRun) -> TrainedPolicy:
     """Returns the policy to begin with, ready to be trained, on the CPU."""
     policy = load_token_policy(config.policy)
@@ -163,7 +171,10 @@ def read_policy(config: ReinforcementRun) -> TrainedPolicy:
         judged.check(config.policy)
         log.info("action tokens on a demonstration: %s", judged)
     policy.begin_training(config.model)
-    policy.compute_in(config.engine.precision)
+    engine = engine_options(config)
+    # Shards are gathered in bfloat16; a copy that samples is in it already, or follows by autocast.
+    native = engine.kind == "fsdp" and policy.model.dtype == torch.bfloat16
+    policy.compute_in("float32" if native else engine.precision)
     return policy
 
 
