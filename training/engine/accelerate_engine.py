@@ -145,7 +145,7 @@ class AccelerateEngine:
                 f"engine.kind = {kind!r}, but this is a process by itself: start it with "
                 "`accelerate launch` or `torchrun --nproc-per-node N`, or give --engine.kind local"
             )
-        self.precision = precision
+        self.precision: Precision = precision
         self.whole = kind == "ddp"
         self._plugin = None if self.whole else fsdp_plugin(precision)
         self._accelerator = make_accelerator(self._plugin)

@@ -17,8 +17,10 @@ import torch
 
 from rehearsal.simulation import Scenario
 from training.engine.engine import Engine, EngineOptions, make_engine
+from training.engine.precision import gathered_as
 from training.evaluation.success_rate import EVALUATION, judge_samples
-from training.policies.model_training import ModelTraining
+from training.policies.learning_policy import compute_for
+from training.policies.model_training import ModelTraining, for_model
 from training.policies.policy import Decoding, choose_device
 from training.policies.token_trial import judge_tokens
 from training.policies.trained_policy import TrainedPolicy, load_token_policy
@@ -26,7 +28,7 @@ from training.reinforcement.cluster_options import ClusterOptions
 from training.reinforcement.collector import AsynchronousCollector, Collector
 from training.reinforcement.dynamic_sampling import DynamicSampling, GroupSampler
 from training.reinforcement.policy_update import SurrogateConfig
-from training.reinforcement.rollouts import LocalRollouts, RankRollouts, Rollouts
+from training.reinforcement.rollouts import LocalRollouts, Rollouts, share_among
 from training.run_folder import FREE, open_run
 from training.simulators.workplace import Physics, Workplace, check_fits, read_workplace
 from training.training_loop import Learner, LoopOptions, train
@@ -95,7 +97,7 @@ def reinforce(
     config: ReinforcementRun, out: Path, training: SurrogateConfig, batches: Batches, make_learner: MakeLearner
 ) -> None:
     """Trains, or goes on from the last checkpoint; ends with the policy in `out`/policy."""
-    engine = make_engine(engine_options(config))
+    engine = make_engine(for_model(config.engine, config.model))
     try:
         _reinforce(engine, config, out, training, batches, make_learner)
     finally:
@@ -155,13 +157,6 @@ def _reinforce(
         log.info("greedy success on validation scenarios %.3f; policy in %s", best, out / "policy")
 
 
-def engine_options(config: ReinforcementRun) -> EngineOptions:
-    """Returns the engine's options; a model's mixed precision is the engine's bfloat16."""
-    if not config.model.mixed_precision:
-        return config.engine
-    return msgspec.structs.replace(config.engine, precision="bfloat16")
-
-
 def read_policy(config: ReinforcementRun) -> TrainedPolicy:
     """Returns the policy to begin with, ready to be trained, on the CPU."""
     policy = load_token_policy(config.policy)
@@ -171,10 +166,7 @@ def read_policy(config: ReinforcementRun) -> TrainedPolicy:
         judged.check(config.policy)
         log.info("action tokens on a demonstration: %s", judged)
     policy.begin_training(config.model)
-    engine = engine_options(config)
-    # Shards are gathered in bfloat16; a copy that samples is in it already, or follows by autocast.
-    native = engine.kind == "fsdp" and policy.model.dtype == torch.bfloat16
-    policy.compute_in("float32" if native else engine.precision)
+    compute_for(policy, for_model(config.engine, config.model))
     return policy
 
 
@@ -200,8 +192,7 @@ def make_rollouts(
         return across, across
 
     def own() -> Rollouts:
-        local = local_rollouts(config, workplace, task, policy, threads)
-        return local if engine.ranks == 1 else RankRollouts(local, engine.channel())
+        return share_among(local_rollouts(config, workplace, task, policy, threads), engine)
 
     judging = own()
     return judging, own() if asynchronous else judging
@@ -227,6 +218,8 @@ def worker_parts(config: ReinforcementRun, task: str) -> tuple[LocalRollouts, Tr
         config.cell, config.suite, physics=config.physics, horizon_steps=config.horizon_steps
     )
     policy = read_policy(config)
+    if config.engine.kind == "fsdp":
+        gathered_as(for_model(config.engine, config.model).precision, policy.model)
     return local_rollouts(config, workplace, task, policy, config.cluster.cpus_a_worker), policy
 
 
