@@ -19,6 +19,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from rehearsal.errors import RehearsalError
+from training.engine.blocks import repeated_blocks
 from training.engine.precision import Precision, computing_in, learn_in_float32
 
 try:
@@ -159,7 +160,8 @@ class AccelerateEngine:
         if self.precision == "bfloat16":
             learn_in_float32(module)
         if self._plugin is not None:
-            self._plugin.transformer_cls_names_to_wrap = repeated_blocks(module)
+            kinds = {type(block).__name__ for block in repeated_blocks(module)}
+            self._plugin.transformer_cls_names_to_wrap = sorted(kinds)
         prepared, _ = self._accelerator.prepare(module, optimiser)
         return AccelerateTrainable(
             self._accelerator, prepared, optimiser, self.precision, sharded=self._plugin is not None
@@ -207,15 +209,6 @@ def make_accelerator(plugin: FullyShardedDataParallelPlugin | None) -> Accelerat
         PartialState().distributed_type = accelerator.state.distributed_type = DistributedType.FSDP
         accelerator.state.fsdp_plugin = plugin
     return accelerator
-
-
-def repeated_blocks(module: nn.Module) -> list[str]:
-    """Returns the class names of the layers that stand in lists of several of one kind: the units to shard."""
-    names = set()
-    for part in module.modules():
-        if isinstance(part, nn.ModuleList) and len(part) > 1 and len({type(layer) for layer in part}) == 1:
-            names.add(type(part[0]).__name__)
-    return sorted(names)
 
 
 def _whole(tensor: Any) -> Tensor:
