@@ -13,6 +13,8 @@ from training.engine.engine import Engine, EngineOptions, make_engine
 from training.imitation.demonstration_set import DemonstrationSet, fit_codec, fit_transform
 from training.imitation.load_demonstrations import load_demonstrations
 from training.imitation.sft import SFTConfig, SupervisedLearner
+from training.plan.plan import HardwareOptions
+from training.plan.run_plans import plan_sft
 from training.policies.compact import CompactPolicy, CompactPolicyConfig, Head
 from training.policies.learning_policy import compute_for
 from training.policies.model_training import ModelTraining, for_model
@@ -96,10 +98,16 @@ class SFTRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     device: str = "auto"
     """Where the policy is: cpu, cuda or cuda:N; auto: a GPU where torch finds one."""
     engine: EngineOptions = EngineOptions()
+    plan: bool = False
+    """Print what the run needs of each device and end; the exit status is 1 when it cannot fit."""
+    hardware: HardwareOptions = HardwareOptions()
 
 
 def run_sft(config: SFTRun) -> None:
-    """Trains, or goes on from the last checkpoint; ends with the policy in `out`/policy."""
+    """Trains, or goes on from the last checkpoint; ends with the policy in `out`/policy; or plans, if asked to."""
+    if config.plan:
+        plan_sft(config)
+        return
     options = for_model(config.engine, config.model)
     engine = make_engine(options)
     try:
@@ -185,13 +193,20 @@ def new_policy(
     codec = fit_codec(
         demonstrations, spec, knots=options.knots, bins=options.bins, margin=options.codec_margin
     )
-    model = CompactPolicyConfig(
+    model = compact_config(options, len(transform.state_mean), spec.dim)
+    record = PolicyRecord(cell=workplace.name, task=task, action_spec=spec, transform=transform, codec=codec)
+    return TrainedPolicy(CompactPolicy.new(model, seed), record)
+
+
+def compact_config(options: CompactOptions, state_dim: int, action_dim: int) -> CompactPolicyConfig:
+    """Returns the model's config for a state and actions of so many values."""
+    return CompactPolicyConfig(
         cameras=len(options.cameras),
         side_px=options.side_px,
-        state_dim=len(transform.state_mean),
+        state_dim=state_dim,
         text_buckets=options.text_buckets,
         knots=options.knots,
-        action_dim=spec.dim,
+        action_dim=action_dim,
         bins=options.bins,
         width=options.width,
         layers=options.layers,
@@ -202,8 +217,6 @@ def new_policy(
         std_floor_bins=options.std_floor_bins,
         modes=options.modes,
     )
-    record = PolicyRecord(cell=workplace.name, task=task, action_spec=spec, transform=transform, codec=codec)
-    return TrainedPolicy(CompactPolicy.new(model, seed), record)
 
 
 def greedy_success(

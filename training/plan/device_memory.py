@@ -7,6 +7,7 @@ and the next one on its way, and their gradients; and a copy of the policy that 
 
 from dataclasses import dataclass, replace
 
+import msgspec
 import torch
 from torch import nn
 
@@ -14,7 +15,7 @@ from training.engine.blocks import repeated_blocks
 from training.engine.engine import EngineOptions
 from training.plan.activations import Activations
 from training.plan.outline import MakeOutline, Outline, pass_memory
-from training.policies.model_training import ModelTraining
+from training.policies.model_training import LoraOptions, ModelTraining
 
 GIB = 2**30
 RESERVE = 0.08
@@ -127,10 +128,10 @@ def alternatives(setting: Setting, make: MakeOutline) -> list[tuple[str, Setting
     found = []
     training = setting.training
     if setting.outline.large and not training.gradient_checkpointing:
-        training = _changed(training, gradient_checkpointing=True)
+        training = msgspec.structs.replace(training, gradient_checkpointing=True)
         found.append(("--model.gradient-checkpointing", replace(setting, training=training)))
     if setting.outline.large and not training.lora.rank:
-        lora = _changed(training, lora=type(training.lora)(rank=32))
+        lora = msgspec.structs.replace(training, lora=LoraOptions(rank=32))
         small = replace(setting, training=lora, outline=make(lora, "bfloat16"))
         words = "--model.lora.rank 32 --model.gradient-checkpointing on a checkpoint adopted with weights bfloat16"
         found.append((words, small))
@@ -143,8 +144,3 @@ def alternatives(setting: Setting, make: MakeOutline) -> list[tuple[str, Setting
                 words += " with --model.gradient-checkpointing"
             found.append((words, spread))
     return found
-
-
-def _changed(training: ModelTraining, **options: object) -> ModelTraining:
-    values = {name: getattr(training, name) for name in training.__struct_fields__}
-    return ModelTraining(**(values | options))  # type: ignore[arg-type]

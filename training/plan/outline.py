@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 DTYPES: dict[Precision, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Outline:
     """inputs: one frame's. weights: their stored type. large: whether `ModelTraining` is for it. layers: those that
     gradient checkpointing computes again. chunk_steps: control steps a frame decides.
@@ -143,6 +143,7 @@ def _openvla(
     return Outline(model, inputs, weights, large=True, layers=layers, chunk_steps=chunk_steps)
 
 
+@cache
 def pass_memory(outline: Outline, *, autocast: bool, native: bool, checkpointing: bool) -> Activations:
     """Returns the memory of a forward and backward pass.
 
@@ -155,7 +156,8 @@ def pass_memory(outline: Outline, *, autocast: bool, native: bool, checkpointing
         for weights in model.parameters():
             weights.data = weights.data.bfloat16()
     if outline.large:
-        model.mixed_precision = autocast  # its own autocast, which leaves the head of words as it is
+        # Its own autocast, which leaves the head of words as it is.
+        model.mixed_precision = autocast  # type: ignore[assignment]
     whole = estimate_activations(model, outline.inputs, autocast=autocast and not outline.large)
     if checkpointing and outline.large:
         model.train().checkpoint_gradients()  # type: ignore[operator]

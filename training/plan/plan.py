@@ -5,7 +5,7 @@ covered by a reserve (device_memory.RESERVE), and activations are an estimate (a
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import msgspec
 
@@ -141,7 +141,9 @@ def work_lines(work: Work, devices: int) -> Iterator[str]:
         yield f"a batch: {work.frames:,} frames"
     a_step = -(-work.frames * work.epochs // work.optimiser_steps)
     rounds = -(-a_step // (work.frames_a_forward * devices))
-    yield f"optimiser steps a batch: {work.optimiser_steps}, each of at most {a_step:,} frames: {rounds} passes a device"
+    yield (
+        f"optimiser steps a batch: {work.optimiser_steps}, each of at most {a_step:,} frames: {rounds} passes a device"
+    )
 
 
 def refusal(plan: Plan, make: MakeOutline) -> str:
@@ -150,21 +152,12 @@ def refusal(plan: Plan, make: MakeOutline) -> str:
     text = f"{need:.1f} GiB a device are needed and {there:.1f} of {plan.hardware.device_gib:g} can be used: "
     if plan.largest_frames:
         return text + f"give --training.frames-a-forward {plan.largest_frames}"
-    options = []
+    found: dict[bool, str] = {}
     for words, setting in alternatives(plan.setting, make):
-        # Devices are of one kind of answer, adapters of another: the first of each that fits.
+        # More devices are one way out, less to keep on each another: the first that fits of both.
         spread = setting.devices > plan.setting.devices
-        if any(spread == known for known, _ in options):
+        if spread in found or device_memory(setting, 0).total > plan.limit:
             continue
-        hardware = replace_devices(plan.hardware, setting.devices)
-        other = replace(plan, setting=setting, hardware=hardware, activations=activations_of(setting))
-        if other.largest_frames:
-            frames = min(other.largest_frames, plan.work.frames_a_forward)
-            options.append((spread, f"{words}, --training.frames-a-forward {frames}"))
-    if not options:
-        return text + "no number of such devices up to 64 would do: take larger ones"
-    return text + "; or ".join(words for _, words in options)
-
-
-def replace_devices(hardware: HardwareOptions, devices: int) -> HardwareOptions:
-    return msgspec.structs.replace(hardware, devices=devices)
+        if frames := frames_a_forward(setting, activations_of(setting), plan.hardware.device_gib * GIB):
+            found[spread] = f"{words}, --training.frames-a-forward {min(frames, plan.work.frames_a_forward)}"
+    return text + ("; or ".join(found.values()) or "no number of such devices up to 64 would do: take larger ones")

@@ -74,6 +74,9 @@ RecordT = TypeVar("RecordT", bound=msgspec.Struct)
 
 
 class AnyFamily(msgspec.Struct):
+    """What can be read of every record before its family is known."""
+
+    task: str
     family: Family = "compact"
 
 

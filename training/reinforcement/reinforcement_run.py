@@ -19,6 +19,8 @@ from rehearsal.simulation import Scenario
 from training.engine.engine import Engine, EngineOptions, make_engine
 from training.engine.precision import gathered_as
 from training.evaluation.success_rate import EVALUATION, judge_samples
+from training.plan.plan import HardwareOptions
+from training.plan.run_plans import plan_reinforcement
 from training.policies.learning_policy import compute_for
 from training.policies.model_training import ModelTraining, for_model
 from training.policies.policy import Decoding, choose_device
@@ -37,6 +39,8 @@ log = logging.getLogger(__name__)
 
 # The rate is constant, so that a run may be prolonged.
 PROLONGED = ("training.steps", "training.control_steps")
+# Where trajectories are simulated does not change them.
+ELSEWHERE = tuple(f"cluster.{name}" for name in ClusterOptions.__struct_fields__)
 
 
 class ReinforcementRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -72,6 +76,9 @@ class ReinforcementRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """Where the policy is: cpu, cuda or cuda:N; auto: a GPU where torch finds one."""
     engine: EngineOptions = EngineOptions()
     cluster: ClusterOptions = ClusterOptions()
+    plan: bool = False
+    """Print what the run needs of each device and end; the exit status is 1 when it cannot fit."""
+    hardware: HardwareOptions = HardwareOptions()
 
 
 class ReinforcementLearner(Learner, Protocol):
@@ -82,12 +89,16 @@ class ReinforcementLearner(Learner, Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Batches:
-    """How a recipe wants its batches: `groups` scenarios of `group_size` trajectories each."""
+    """How a recipe wants its batches: `groups` scenarios of `group_size` trajectories each.
+
+    critic: whether a second model of the policy's size learns from them.
+    """
 
     groups: int
     group_size: int
     sampling: DynamicSampling
     asynchronous: bool = False
+    critic: bool = False
 
 
 MakeLearner = Callable[[TrainedPolicy, Collector, Engine], ReinforcementLearner]
@@ -96,7 +107,10 @@ MakeLearner = Callable[[TrainedPolicy, Collector, Engine], ReinforcementLearner]
 def reinforce(
     config: ReinforcementRun, out: Path, training: SurrogateConfig, batches: Batches, make_learner: MakeLearner
 ) -> None:
-    """Trains, or goes on from the last checkpoint; ends with the policy in `out`/policy."""
+    """Trains, or goes on from the last checkpoint; ends with the policy in `out`/policy; or plans, if asked to."""
+    if config.plan:
+        plan_reinforcement(config, training, batches)
+        return
     engine = make_engine(for_model(config.engine, config.model))
     try:
         _reinforce(engine, config, out, training, batches, make_learner)
@@ -133,7 +147,7 @@ def _reinforce(
         channel = engine.channel()
         with (
             contextlib.closing(learner),
-            open_run(out, config, channel, free=(*FREE, *PROLONGED)) as run,
+            open_run(out, config, channel, free=(*FREE, *PROLONGED, *ELSEWHERE)) as run,
         ):
             if run.state is None and config.pass_at:
                 run.log(0, check_pass_at_k(judging, policy, checking, config, training))

@@ -33,7 +33,7 @@ class OpenVLAOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     resize_first: bool = False
     """Resize pictures to 256 px first, as ALOHA's are."""
     squash: bool = False
-    """Squash a picture that is not square, as published RoboTwin checkpoints do, in place of cutting its centre."""
+    """Squash a picture that is not square, as published ALOHA and RoboTwin checkpoints do; else its centre is cut."""
     proprioception: bool = False
     """Give a checkpoint that has no projector of the state a new one, to be fine-tuned; its own is always used."""
     prompt_length: int = 48

@@ -17,7 +17,7 @@ class OpenVLATransform(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """cameras: names in the model's order. side_px: of the square pictures that a simulator draws.
 
     input_px: of the model's pictures. mirror: pictures left to right (LIBERO). resize_first: Pillow's bicubic
-    first (ALOHA). squash: a picture that is not square is squashed whole (published RoboTwin checkpoints), in place of
+    first (ALOHA). squash: a picture that is not square is squashed whole (published ALOHA, RoboTwin), in place of
     being cut to its centred square. state: what normalises the state, None where the model sees none; state_values:
     how many it has. prompt_length: tokens, padding included. tokenizer: folder of the tokeniser.
     """
