@@ -199,9 +199,12 @@ class OpenVLA(nn.Module):
         """Keeps the vision backbones as they are."""
         self.vision.requires_grad_(False)
 
-    def checkpoint_gradients(self) -> None:
+    def checkpoint_gradients(self, on: bool = True) -> None:
         """Trades time for memory: the language model's activations are computed again in the backward pass."""
-        self.language_model.gradient_checkpointing_enable({"use_reentrant": False})
+        if on:
+            self.language_model.gradient_checkpointing_enable({"use_reentrant": False})
+        else:
+            self.language_model.gradient_checkpointing_disable()
 
 
 def read_pixels(folder: Path) -> tuple[Pixels, Pixels]:
