@@ -108,7 +108,7 @@ def lines(plan: Plan) -> Iterator[str]:
         f"them learn ({f'adapters of rank {lora}' if lora else 'no adapters'}); engine {engine.kind}, passes in "
         f"{engine.precision}, {setting.devices} x {plan.hardware.device_gib:g} GiB"
     )
-    yield f"{'GiB a device':24} {'':>8}"
+    yield "GiB a device:"
     parts = {
         "weights": memory.weights,
         "gradients": memory.gradients,

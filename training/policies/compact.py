@@ -273,7 +273,7 @@ class CompactPolicy(PreTrainedModel):
             encoder(images[:, camera].permute(0, 3, 1, 2).to(self.place.dtype) / 255.0)
             for camera, encoder in enumerate(self.encoders)
         ]
-        tokens.append(self.state_token(state).unsqueeze(1))
+        tokens.append(self.state_token(state.to(self.place.dtype)).unsqueeze(1))
         known = (text > 0).to(self.place.dtype).unsqueeze(-1)
         words = (self.words(text) * known).sum(1) / known.sum(1).clamp(min=1.0)
         tokens.append(words.unsqueeze(1))
