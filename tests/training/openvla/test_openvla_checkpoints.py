@@ -80,6 +80,21 @@ def test_a_checkpoint_is_saved_over_itself(folder: Path) -> None:
     assert not same(model, tiny(0))
 
 
+@pytest.mark.parametrize("rounded", [True, False])
+def test_pixels_are_those_that_the_reference_uses(folder: Path, rounded: bool) -> None:
+    """Its processor sets tvf_normalize_params, where the file holds them, over what it made of means and stds."""
+    mean, std = (0.484375, 0.455078125, 0.40625), (0.228515625, 0.2236328125, 0.224609375)
+    found = {"means": [[0.485, 0.456, 0.406], [0.5] * 3], "stds": [[0.229, 0.224, 0.225], [0.5] * 3]}
+    if rounded:
+        both = {"mean": [0.5] * 3, "std": [0.5] * 3, "inplace": False}
+        found |= {"tvf_normalize_params": [both | {"mean": mean, "std": std}, both]}
+    (folder / "preprocessor_config.json").write_text(json.dumps(found))
+    model = load(folder)
+    expected = (*mean, *std) if rounded else (0.485, 0.456, 0.406, 0.229, 0.224, 0.225)
+    assert model.pixel_mean.tolist() == pytest.approx([*expected[:3], 0.5, 0.5, 0.5], abs=1e-7)
+    assert model.pixel_std.tolist() == pytest.approx([*expected[3:], 0.5, 0.5, 0.5], abs=1e-7)
+
+
 def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
@@ -112,6 +127,11 @@ def config_without_sizes(path: Path) -> None:
             "preprocessor_config.json",
             lambda path: path.write_text("{"),
             "preprocessor_config.json is no JSON: ",
+        ),
+        (
+            "preprocessor_config.json",
+            lambda path: path.write_text('{"means": [[0.5, 0.5, 0.5]], "stds": [[0.5, 0.5, 0.5]]}'),
+            "must hold three numbers for each of two vision backbones",
         ),
         ("vision_backbone--9_checkpoint.pt", pointer, "its vision backbone has FiLM, which is not supported"),
     ],

@@ -208,15 +208,31 @@ class OpenVLA(nn.Module):
 
 
 def read_pixels(folder: Path) -> tuple[Pixels, Pixels]:
-    """Returns mean and deviation of DINO's and SigLIP's pixels from a checkpoint's preprocessor_config.json."""
+    """Returns mean and deviation of DINO's and SigLIP's pixels from a checkpoint's preprocessor_config.json.
+
+    `tvf_normalize_params`, which published files hold rounded to bfloat16, goes before `means` and `stds`: so it does
+    in OpenVLA's processor, which sets what the file holds over what it made of the two.
+    """
     path = folder / "preprocessor_config.json"
     if not path.is_file():
         return DINO_PIXELS, SIGLIP_PIXELS
     found = read_object(path)
-    means, stds = found.get("means"), found.get("stds")
-    if not means or not stds or len(means) != 2 or len(stds) != 2:
-        raise RehearsalError(f"{path}: means and stds of two vision backbones are needed; copy the checkpoint again")
-    return (means[0], stds[0]), (means[1], stds[1])
+    pairs = found.get("tvf_normalize_params") or [
+        {"mean": mean, "std": std} for mean, std in zip(found.get("means") or [], found.get("stds") or [])
+    ]
+    try:
+        dino, siglip = ((_three(pair["mean"]), _three(pair["std"])) for pair in pairs)
+    except (KeyError, TypeError, ValueError):
+        raise RehearsalError(
+            f"{path}: tvf_normalize_params, or means and stds, must hold three numbers for each of two vision "
+            "backbones; copy the checkpoint again"
+        ) from None
+    return dino, siglip
+
+
+def _three(values: Sequence[float]) -> Sequence[float]:
+    red, green, blue = (float(value) for value in values)
+    return red, green, blue
 
 
 @contextmanager
