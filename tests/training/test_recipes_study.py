@@ -96,9 +96,13 @@ def test_runs_have_one_budget_and_are_judged_on_held_out_scenarios(study: Recipe
         held_out = json.loads((folder / "held_out.json").read_text())
         assert figures[f"click_bell.{variant}.success"] == held_out["successes"] / 2
     for variant in ("ppo", "grpo_asynchronous"):
-        last = read_curve(study.runs / f"click_bell/{variant}_3")[-1]["control_steps"]
-        assert 300 <= last <= 300 + 4 * 80
-    assert read_result(study.results / "recipes.json").seeds["scenarios"] == [2_000_000, 2_000_001]
+        last = read_curve(study.runs / f"click_bell/{variant}_3")[-1]
+        assert 300 <= last["control_steps"] <= 300 + 4 * 80
+        assert figures[f"click_bell.{variant}.fewest_updates"] == last["step"]
+    seeds = read_result(study.results / "recipes.json").seeds
+    assert seeds["scenarios"] == [2_000_000, 2_000_001]
+    trained = json.loads((study.runs / "click_bell/ppo_3/config.json").read_text())["commit"]
+    assert seeds["trained_at_commit"] == [trained]
 
 
 def test_a_finished_run_is_not_run_again(study: RecipesStudy) -> None:

@@ -93,7 +93,11 @@ def run_study(config: RecipesStudy) -> list[str]:
     figures, curves = collect(config)
     if not figures:
         raise RehearsalError(f"no finished run in {config.runs}; run python training/recipes.py")
-    seeds = {"training": list(config.seeds), "scenarios": [2_000_000, 2_000_000 + config.n - 1]}
+    seeds = {
+        "training": list(config.seeds),
+        "scenarios": [2_000_000, 2_000_000 + config.n - 1],
+        "trained_at_commit": training_commits(config),
+    }
     seconds = time.monotonic() - start
     write_result(
         config.results / "recipes.json", figures=figures, seeds=seeds, seconds=seconds, note=config.note
@@ -170,9 +174,23 @@ def collect(config: RecipesStudy) -> tuple[dict[str, float], dict[str, float]]:
             done = {seed: folder for seed, folder in folders.items() if (folder / JUDGED).is_file()}
             if done:
                 figures |= variant_figures(f"{task}.{variant}", done)
+            if variant == "sft":
+                continue
+            if done:
+                last = [read_curve(folder)[-1]["step"] for folder in done.values()]
+                figures |= {f"{task}.{variant}.fewest_updates": min(last), f"{task}.{variant}.most_updates": max(last)}
             for seed, folder in done.items():
-                curves |= curve_figures(f"{task}.{variant}.seed_{seed}", folder) if variant != "sft" else {}
+                curves |= curve_figures(f"{task}.{variant}.seed_{seed}", folder)
     return figures, curves
+
+
+def training_commits(config: RecipesStudy) -> list[str]:
+    """Returns the commits that the judged runs were trained at, as each run recorded it."""
+    found = set()
+    for task in config.tasks:
+        for judged in (config.runs / task).glob(f"*/{JUDGED}"):
+            found.add(json.loads((judged.parent / "config.json").read_text())["commit"])
+    return sorted(found)
 
 
 def variant_figures(name: str, done: dict[int, Path]) -> dict[str, float]:
