@@ -14,13 +14,12 @@ from typing import Any
 from training.engine.engine import Engine
 from training.policies.trained_policy import TrainedPolicy
 from training.reinforcement.advantages import generalised_advantages
+from training.reinforcement.batch_learner import BatchLearner
 from training.reinforcement.collector import Collector
 from training.reinforcement.critic import CriticConfig, CriticUpdate
 from training.reinforcement.dynamic_sampling import DynamicSampling
-from training.reinforcement.grpo import batch_scalars, budget_spent
 from training.reinforcement.losses import Aggregation
 from training.reinforcement.policy_update import PolicyUpdate, SurrogateConfig
-from training.reinforcement.rollout import PartTimes
 from training.reinforcement.trajectory import Trajectories
 
 EVERY_TRAJECTORY = DynamicSampling(enabled=False)
@@ -54,40 +53,22 @@ class PPOConfig(SurrogateConfig, frozen=True, kw_only=True, forbid_unknown_field
             raise ValueError("PPO learns from every trajectory: sampling.enabled and .curriculum must be false")
 
 
-class PPOLearner:
-    """Holds policy, critic and collector; `update` makes one step; `state` is all that a resume needs."""
+class PPOLearner(BatchLearner):
+    """Learns from every trajectory, by a critic's advantages."""
 
     def __init__(
         self, policy: TrainedPolicy, collector: Collector, config: PPOConfig, engine: Engine | None = None
     ) -> None:
         """engine: plain torch by default."""
-        self.policy = policy
-        self.config = config
-        self.step = 0
-        self.collector = collector
         # The critic first: it begins as a copy of the policy as it was read.
         self.critic = CriticUpdate(
             policy, config.critic, seed=config.seed, frames_a_forward=config.frames_a_forward, engine=engine
         )
-        self.actor = PolicyUpdate(policy, config, engine)
+        super().__init__(policy, collector, config, PolicyUpdate(policy, config, engine))
+        self.config = config
         self._warmup_batches = 0
 
-    @property
-    def finished(self) -> bool:
-        return budget_spent(self.config, self.step, self.collector)
-
-    def update(self) -> dict[str, float]:
-        """Samples a batch and learns from it; returns the step's scalars."""
-        times = PartTimes()
-        batch = self.collector.collect(self.step, times)
-        scalars = batch_scalars(batch) | {"control_steps": float(self.collector.control_steps)}
-        if batch.trajectories is not None:
-            with times.part("update"):
-                scalars |= self._learn(batch.trajectories)
-        self.step += 1
-        return scalars | {f"seconds/{name}": seconds for name, seconds in times.seconds.items()}
-
-    def _learn(self, batch: Trajectories) -> dict[str, float]:
+    def learn(self, batch: Trajectories) -> dict[str, float]:
         config = self.config
         advantages, returns = generalised_advantages(
             batch, self.critic.values(batch), reward=config.reward, discount=config.discount, trace=config.trace
@@ -99,20 +80,10 @@ class PPOLearner:
         # The rate's own warm-up counts the batches that move the policy.
         return scalars | self.actor.learn(batch, advantages, self.step - self._warmup_batches)
 
-    def close(self) -> None:
-        self.collector.close()
-
     def state(self) -> dict[str, Any]:
-        return self.actor.state() | {
-            "critic": self.critic.state(),
-            "collector": self.collector.state(),
-            "warmup_batches": self._warmup_batches,
-        }
+        return super().state() | {"critic": self.critic.state(), "warmup_batches": self._warmup_batches}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Takes what `state` gave, with the `step` it was saved at."""
-        self.step = int(state["step"])
-        self.actor.load_state(state)
+        super().load_state(state)
         self.critic.load_state(state["critic"])
-        self.collector.load_state(state["collector"], self.step)
         self._warmup_batches = state["warmup_batches"]
