@@ -43,6 +43,10 @@ def changed(path: str, value: Any) -> Cell:
         ("randomisation.friction_fraction", 20, r"randomisation\.friction_fraction = 20: Expected `float` <= 1"),
         ("randomisation.object_position_m", [-0.1, 0.1], r"object_position_m\[0\] = -0\.1: Expected `float` >= 0"),
         ("control_rate_hz", 0, r"control_rate_hz = 0: Expected `float` >= 1"),
+        ("guard", {"tool_speed_mm_s": 250}, r"unknown key 'guard\.tool_speed_mm_s'; did you mean 'tool_speed_m_s'"),
+        ("guard", {"feedback_age_s": 50}, r"guard\.feedback_age_s = 50: Expected `float` <= 1"),
+        ("guard", {"setpoint_age_s": 0.04}, r"setpoint_age_s = 0\.04 must be longer than a control period, 0\.04 s"),
+        ("guard", {"disarmed": ["tabel"]}, r"unknown guard\.disarmed\[0\] 'tabel'; valid: .*table"),
         ("tasks", [], r"tasks = \[\]: Expected `array` of length >= 1"),
     ],
 )
@@ -62,6 +66,17 @@ def test_action_spec_follows_the_arms() -> None:
     assert spec.rate_hz == cell.control_rate_hz == pytest.approx(1 / cell.control_period_s)
     home = np.array([*cell.arms[0].home_joint_rad, cell.arms[0].home_gripper_opening_m])
     np.testing.assert_allclose(spec.clip(np.tile(home, 2))[:7], home, rtol=1e-6)
+
+
+def test_the_workspace_is_the_table_unless_the_cell_says_otherwise() -> None:
+    assert read_cell(CELLS / "single_piper.toml").workspace_m == (
+        pytest.approx((-0.15, -0.45, 0.0)),
+        pytest.approx((0.75, 0.45, 0.6)),
+    )
+    cell = changed("guard", {"workspace_lower_m": [0.1, -0.3, 0.05], "workspace_upper_m": [0.5, 0.3, 0.4]})
+    assert cell.workspace_m == ((0.1, -0.3, 0.05), (0.5, 0.3, 0.4))
+    with pytest.raises(RehearsalError, match=r"lower corner \(0\.1, 0\.0, 0\.0\) must be below its upper"):
+        changed("guard", {"workspace_lower_m": [0.1, 0, 0], "workspace_upper_m": [0.1, 1, 1]})
 
 
 def test_unknown_names_list_the_valid_ones() -> None:
