@@ -153,8 +153,9 @@ class Guard(_Strict, frozen=True):
     periods at the Piper's full speed and 25 Hz."""
     overspeed_fraction: Annotated[float, Meta(ge=1, le=4)] = 1.5
     """Hard. A joint measured this many times faster than its speed limit does not follow its target."""
-    table_clearance_m: Annotated[float, Meta(ge=-0.05, le=0.2)] = 0.005
-    """Soft. Between every moving part of an arm and the table; a hand-eye calibration is good to some millimetres."""
+    table_clearance_m: Annotated[float, Meta(ge=-0.05, le=0.05)] = 0.005
+    """Soft. Between every moving part of an arm and the table; a hand-eye calibration is good to some millimetres.
+    A Piper's first link is 79 mm above the table for ever."""
     table_excess_m: Positive = 0.03
     """Hard. A setpoint that has a part of an arm so far below its clearance would press the table."""
     distance_margin_m: Annotated[float, Meta(gt=0, le=0.2)] = 0.02

@@ -7,7 +7,7 @@ A setpoint is reached over one control period and one tick, in a straight line i
 moment: the motion that is checked is the motion that is sent. Two rules follow from what a guard is for:
 - Braking is never limited. Only a joint's speed away from rest may not grow faster than its acceleration limit: to
   limit braking would be to go on with a motion that nobody asks for any more.
-- From outside a limit the way back is free: whatever makes a violation smaller passes.
+- Outside a limit, say at a parking pose, whatever does not make it worse passes: the way back is free.
 """
 
 from collections import Counter
@@ -57,21 +57,20 @@ def clamp_acceleration(
 
 
 def largest_fraction(violation: Callable[[float], float]) -> float:
-    """Returns the largest part of a motion, 0 to 1, that ends without a violation, or with less than at its start.
+    """Returns the largest part of a motion, 0 to 1, that ends without a violation, or no worse than it begins.
 
     violation(fraction): by how much a limit is passed there [m]; 0 or less when it is not.
     """
-    at_start = violation(0.0)
-
-    def passes(fraction: float) -> bool:
-        return (now := violation(fraction)) <= TOLERANCE or now < at_start - TOLERANCE
-
-    if passes(1.0):
+    at_end = violation(1.0)
+    if at_end <= TOLERANCE:
+        return 1.0
+    allowed = max(0.0, violation(0.0)) + TOLERANCE
+    if at_end <= allowed:
         return 1.0
     within, beyond = 0.0, 1.0
     for _ in range(HALVINGS):
         middle = (within + beyond) / 2
-        within, beyond = (middle, beyond) if passes(middle) else (within, middle)
+        within, beyond = (middle, beyond) if violation(middle) <= allowed else (within, middle)
     return within
 
 
@@ -107,23 +106,26 @@ class Checks:
         self._guard = cell.guard
         self._period_s = cell.control_period_s
         self._names = [arm.name for arm in cell.arms]
-        self._arms = [slice(i * VALUES_PER_ARM, (i + 1) * VALUES_PER_ARM) for i in range(len(cell.arms))]
         self._spec = spec = cell.action_spec()
         self._lower, self._upper = np.array(spec.lower), np.array(spec.upper)
-        # A gripper's speed and its distance from its target are its own affair.
-        infinite = np.where(spec.grippers, np.inf, 0.0)
+        # A gripper may close whatever holds the arm back; its speed and way are its own affair, its force is limited.
+        self._grippers = np.array(spec.grippers)
+        infinite = np.where(self._grippers, np.inf, 0.0)
+        joints = np.flatnonzero(~self._grippers)
+        self._all_joints, self._arm_joints = [joints], np.split(joints, len(cell.arms))
         limits = [arm.limits for arm in cell.arms]
         self._speed_limit = infinite + np.repeat(
             [limit.joint_speed_rad_s for limit in limits], VALUES_PER_ARM
         )
         gain = np.repeat([limit.joint_acceleration_rad_s2 for limit in limits], VALUES_PER_ARM)
         self._speed_gain = infinite + gain * self._period_s
-        self._jump, self._excess = (
-            infinite + cell.guard.joint_jump_rad,
-            infinite + cell.guard.joint_excess_rad,
-        )
+        self._jump = infinite + cell.guard.joint_jump_rad
+        self._excess = np.full(
+            spec.dim, cell.guard.joint_excess_rad
+        )  # no gripper opens as many metres either
         self._box_m = tuple(np.array(corner) for corner in cell.workspace_m)
         self._geometry = CellGeometry(cell)
+        self._placed: dict[bytes, Placement] = {}  # of this setpoint: the checks ask for the same ones
         self._checks: tuple[tuple[CheckName, Callable[[Motion], str]], ...] = (
             ("finite", self._finite),
             ("joint_limits", self._joint_limits),
@@ -143,6 +145,7 @@ class Checks:
         if target.shape != self._lower.shape:  # nothing that follows can be asked of it
             stop = f"a setpoint has {len(self._lower)} values, got shape {target.shape}"
             return self._verdict(start, [], "finite", stop)
+        self._placed.clear()
         motion = Motion(asked=target, start=start, speed=speed, target=target, wanted=target)
         clamped: list[CheckName] = []
         for name, check in self._checks:
@@ -178,6 +181,12 @@ class Checks:
         if now_s <= until_s or "setpoint_age" in self.disarmed:
             return ""
         return f"no setpoint for {1e3 * (now_s - until_s):.0f} ms after the last one's deadline"
+
+    def _place(self, values: np.ndarray) -> Placement:
+        key = values.tobytes()
+        if key not in self._placed:
+            self._placed[key] = self._geometry.place(values)
+        return self._placed[key]
 
     def _verdict(
         self,
@@ -216,13 +225,14 @@ class Checks:
 
     def _tool_speed(self, motion: Motion) -> str:
         reach_m = self._guard.tool_speed_m_s * self.duration_s
-        start = self._geometry.place(motion.start).tool_m
+        start = self._place(motion.start).tool_m
         for _ in range(TOOL_SPEED_ROUNDS):
-            distance = np.linalg.norm(self._geometry.place(motion.target).tool_m - start, axis=1)
+            distance = np.linalg.norm(self._place(motion.target).tool_m - start, axis=1)
             share = np.minimum(1.0, reach_m / np.maximum(distance, TOLERANCE))
             if np.all(share > 1 - TOLERANCE):
                 break
-            motion.target = motion.start + np.repeat(share, VALUES_PER_ARM) * (motion.target - motion.start)
+            shares = np.where(self._grippers, 1.0, np.repeat(share, VALUES_PER_ARM))
+            motion.target = motion.start + shares * (motion.target - motion.start)
         return ""
 
     def _workspace(self, motion: Motion) -> str:
@@ -251,7 +261,7 @@ class Checks:
         def near_m(placement: Placement, arm: int) -> float:
             return self._guard.distance_margin_m - placement.arms_m
 
-        together = [slice(0, len(self._lower))] if len(self._arms) > 1 else []
+        together = self._all_joints if len(self._names) > 1 else []
         return self._stay_within(
             motion, near_m, self._guard.distance_margin_m, "links too near the other arm", together
         )
@@ -262,23 +272,23 @@ class Checks:
         violation_m: Callable[[Placement, int], float],
         hard_m: float,
         what: str,
-        parts: Sequence[slice] | None = None,
+        parts: Sequence[np.ndarray] | None = None,
     ) -> str:
         """Shortens each part's motion to where it violates nothing; stops where more than `hard_m` was asked for.
 
-        violation_m: of a placement and a part's number; 0 or less when there is none. parts: what is shortened as
-        one, each arm by itself unless given.
+        violation_m: of a placement and a part's number; 0 or less when there is none. parts: the joints that are
+        shortened as one, each arm's by themselves unless given.
         """
-        start, wanted = self._geometry.place(motion.start), self._geometry.place(motion.wanted)
-        for i, part in enumerate(self._arms if parts is None else parts):
+        start, wanted = self._place(motion.start), self._place(motion.wanted)
+        for i, part in enumerate(self._arm_joints if parts is None else parts):
             asked_m, at_start_m = violation_m(wanted, i), violation_m(start, i)
-            if asked_m > hard_m + TOLERANCE and asked_m > at_start_m:
+            if asked_m > max(hard_m, at_start_m) + TOLERANCE:
                 return f"{self._names[i]} was asked for {what} by {1e3 * asked_m:.0f} mm, at most {1e3 * hard_m:.0f} mm"
             motion.target = self._shortened(motion, part, i, violation_m)
         return ""
 
     def _shortened(
-        self, motion: Motion, part: slice, number: int, violation_m: Callable[[Placement, int], float]
+        self, motion: Motion, part: np.ndarray, number: int, violation_m: Callable[[Placement, int], float]
     ) -> np.ndarray:
         """Returns the target (A,) with one part's motion shortened to where it violates nothing."""
 
@@ -288,13 +298,13 @@ class Checks:
             return values
 
         def violation(fraction: float) -> float:
-            return violation_m(self._geometry.place(at(fraction)), number)
+            return violation_m(self._place(at(fraction)), number)
 
         return at(largest_fraction(violation))
 
     def _overspeed(self, arm: str, speed_rad_s: np.ndarray) -> str:
         i = self._names.index(arm)
-        limit = self._guard.overspeed_fraction * self._speed_limit[self._arms[i].start]
+        limit = self._guard.overspeed_fraction * self._speed_limit[self._arm_joints[i][0]]
         fastest = float(np.max(np.abs(speed_rad_s)))
         return f"{arm}: a joint moves at {fastest:.2f} rad/s, at most {limit:.2f}" if fastest > limit else ""
 
@@ -309,6 +319,5 @@ class Checks:
         if beyond.size == 0:
             return ""
         i = beyond[0]
-        return (
-            f"{self._spec.names[i]} = {values[i]:.3f} rad is {by[i]:.3f} rad from {what}, at most {limit[i]}"
-        )
+        name, unit = self._spec.names[i], self._spec.units[i]
+        return f"{name} = {values[i]:.3f} is {by[i]:.3f} {unit} from {what}, at most {limit[i]}"
