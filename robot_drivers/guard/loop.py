@@ -193,7 +193,7 @@ class Guard:
             )
             for i, (arm, state) in enumerate(zip(self._cell.arms, self._states))
         }
-        log.warning("STOP (%s): %s", reason, message)
+        log.log(logging.INFO if reason == "started" else logging.WARNING, "STOP (%s): %s", reason, message)
 
     def _look_at_release(self, now_s: float) -> None:
         """Releases the stop that a new request names, or says why not."""
@@ -224,7 +224,6 @@ class Guard:
             return "nothing is stopped"
         if stop_id != self._stop_id:
             return f"stop {stop_id} is not the last one, {self._stop_id}: look at the cell again"
-        self._faults = [""] * len(self._arms)
         if failed := self._failed_feedback(now_s):
             return f"{failed[0]}: {failed[1]}"
         if self._last_stop.confirmation != "standing":
@@ -315,12 +314,14 @@ class Guard:
                 self._stop("fault", self._faults[i], now_s)
 
     def _try(self, i: int, command: Callable[[], Result]) -> Result | None:
-        """Gives arm `i` a command; returns None and remembers why when it cannot be given."""
+        """Gives arm `i` a command; returns None, and remembers why until one succeeds, when it cannot be given."""
         try:
-            return command()
+            result = command()
         except (ArmFaultError, ValueError) as error:
             self._faults[i] = str(error)
             return None
+        self._faults[i] = ""
+        return result
 
     def _publish(self, now_s: float, ticker: Ticker | None) -> GuardState:
         state = GuardState(
