@@ -41,7 +41,7 @@ from robot_drivers.guard.messages import (
     Setpoint,
     Stop,
 )
-from robot_drivers.guard.realtime import Ticker, Watchdog, prefer_this_thread, without_garbage_collection
+from robot_drivers.guard.realtime import Ticker, Watchdog
 from robot_drivers.guard.recorder import AFTER_STOP_S, Recorder
 from robot_drivers.guard.stopping import StopWatch
 
@@ -358,8 +358,6 @@ def run(
     guard: Guard, ticker: Ticker, recorder: Recorder, watchdog: Watchdog, ended: Callable[[], bool]
 ) -> None:
     """Runs the guard until `ended`; records, and writes a recording a moment after every stop and at the end."""
-    prefer_this_thread()
-    without_garbage_collection()
     watchdog.notify("READY=1")
     stop_id, dump_at_s = 0, float("inf")
     how = "crashed"

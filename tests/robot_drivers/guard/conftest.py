@@ -1,8 +1,9 @@
 """The cells that the guard's tests run in, and a bench on which its decisions are seen tick by tick."""
 
 import dataclasses
+import multiprocessing
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ import pytest
 
 from rehearsal.cell import Arm, Cell, CheckName, read_cell
 from rehearsal.cell import Guard as GuardLimits
-from rehearsal.clock import Clock, ManualClock
+from rehearsal.clock import Clock, ManualClock, MonotonicClock
+from rehearsal.errors import RehearsalError
 from robot_drivers.arm import MESSAGES, ArmFaultError, ArmState, ControlMode, Fault, clamp, features_of
 from robot_drivers.guard.channel import RELEASES, GuardEnd, Mailbox
-from robot_drivers.guard.client import GuardClient
+from robot_drivers.guard.client import GuardClient, GuardLostError, GuardPanel
 from robot_drivers.guard.loop import TICK_S, Guard
 from robot_drivers.guard.messages import ENCODER, GuardState, Release
+from robot_drivers.guard.service import serve
 
 CELLS = Path(__file__).parents[3] / "launch" / "cells"
 
@@ -186,3 +189,61 @@ def make_bench(make_cell: Callable[..., Cell], tmp_path: Path) -> Iterator[Calla
     yield make
     for bench in benches:
         bench.close()
+
+
+class GuardProcess:
+    """A guard in a process of its own, on the host's clock."""
+
+    def __init__(
+        self, cell: Cell, make_arms: Callable[[Cell, Clock], Sequence[RailArm]], folder: Path
+    ) -> None:
+        self.cell, self.folder, self.recordings = cell, folder / "channel", folder / "recordings"
+        self._make_arms = make_arms
+        self.start()
+
+    def start(self) -> None:
+        """Starts it (again) and returns when it guards."""
+        # Forked: the arms are made in the process that owns them, and need not be sent there.
+        self._process = multiprocessing.get_context("fork").Process(target=self._serve)
+        self._process.start()
+        until_s = time.monotonic() + 20
+        while not self._stands():
+            if time.monotonic() > until_s:
+                raise TimeoutError("the guard did not start")
+            time.sleep(0.01)
+
+    def _stands(self) -> bool:
+        try:
+            with GuardPanel(self.cell.name, folder=self.folder) as panel:
+                return panel.wait_for_stop().confirmation == "standing"
+        except (RehearsalError, GuardLostError):  # it is not there yet
+            return False
+
+    def _serve(self) -> None:
+        serve(
+            self.cell,
+            self._make_arms(self.cell, MonotonicClock()),
+            folder=self.folder,
+            recordings=self.recordings,
+        )
+
+    def kill(self) -> None:
+        """As a crash, or the kernel when memory is short, would."""
+        self._process.kill()
+        self._process.join()
+
+    def end(self) -> int | None:
+        self._process.terminate()
+        self._process.join(20)
+        return self._process.exitcode
+
+
+def rail_arms(cell: Cell, clock: Clock) -> list[RailArm]:
+    return [RailArm(arm, clock) for arm in cell.arms]
+
+
+@pytest.fixture
+def guard_process(make_cell: Callable[..., Cell], tmp_path: Path) -> Iterator[GuardProcess]:
+    process = GuardProcess(make_cell(tool_speed_m_s=2.0, setpoint_age_s=0.5), rail_arms, tmp_path)
+    yield process
+    process.kill()

@@ -422,7 +422,7 @@ def test_a_setpoint_lives_until_its_deadline_and_no_longer_than_the_cell_allows(
 # all of them
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_whatever_is_asked_the_motion_that_is_left_is_within_every_limit(
     make_cell: MakeCell, home: Home, data: st.DataObject
