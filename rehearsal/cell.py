@@ -158,9 +158,11 @@ class Guard(_Strict, frozen=True):
     A Piper's first link is 79 mm above the table for ever."""
     table_excess_m: Positive = 0.03
     """Hard. A setpoint that has a part of an arm so far below its clearance would press the table."""
-    distance_margin_m: Annotated[float, Meta(gt=0, le=0.2)] = 0.02
-    """Soft, between an arm's links and between arms; overlap is hard. The model's shapes are fitted to drawings,
-    good to 1 cm, and base poses are measured to another centimetre."""
+    self_distance_m: Annotated[float, Meta(gt=0, le=0.2)] = 0.01
+    """Soft; overlap is hard. Between links of one arm that are no neighbours: the model's shapes are fitted to
+    drawings, good to 1 cm. A folded Piper has 14 mm."""
+    arm_distance_m: Annotated[float, Meta(gt=0, le=0.2)] = 0.02
+    """Soft; overlap is hard. Between two arms: the shapes' centimetre, and one for measured base poses."""
     feedback_age_s: Annotated[float, Meta(gt=0, le=1)] = 0.05
     """Hard. Ten positions missed at the Piper's 200 Hz; at 0.25 m/s the tool has gone 12 mm unseen."""
     setpoint_age_s: Annotated[float, Meta(gt=0, le=1)] = 0.08

@@ -7,7 +7,7 @@ import msgspec
 from rehearsal.config import command_line
 from rehearsal.errors import RehearsalError, run_command
 from robot_drivers.guard.recorder import read_recording
-from robot_drivers.guard.recording_view import plot_recording, print_recording
+from robot_drivers.guard.view import plot_recording, print_recording
 
 
 class ShowRecording(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

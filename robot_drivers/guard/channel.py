@@ -184,6 +184,8 @@ def _mapped(path: Path, size: int, *, create: bool, mode: int, read_only: bool =
         if create:
             os.fchmod(descriptor, mode)  # whatever the umask
             os.ftruncate(descriptor, size)
+        elif os.fstat(descriptor).st_size < size:
+            raise RehearsalError(f"{path} is not ready: the guard is just starting; try again")
         return mmap.mmap(descriptor, size, access=mmap.ACCESS_READ if read_only else mmap.ACCESS_WRITE)
     finally:
         os.close(descriptor)

@@ -253,17 +253,17 @@ class Checks:
 
     def _self_collision(self, motion: Motion) -> str:
         def near_m(placement: Placement, arm: int) -> float:
-            return self._guard.distance_margin_m - float(placement.self_m[arm])
+            return self._guard.self_distance_m - float(placement.self_m[arm])
 
-        return self._stay_within(motion, near_m, self._guard.distance_margin_m, "links too near one another")
+        return self._stay_within(motion, near_m, self._guard.self_distance_m, "links too near one another")
 
     def _arm_collision(self, motion: Motion) -> str:
         def near_m(placement: Placement, arm: int) -> float:
-            return self._guard.distance_margin_m - placement.arms_m
+            return self._guard.arm_distance_m - placement.arms_m
 
         together = self._all_joints if len(self._names) > 1 else []
         return self._stay_within(
-            motion, near_m, self._guard.distance_margin_m, "links too near the other arm", together
+            motion, near_m, self._guard.arm_distance_m, "links too near the other arm", together
         )
 
     def _stay_within(

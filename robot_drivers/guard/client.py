@@ -90,19 +90,17 @@ class GuardPanel:
             lambda state: state.stop.confirmation in ("standing", "unverified"), timeout_s
         ).stop
 
-    def release(self, stop: Stop, timeout_s: float = 1.0) -> GuardState:
-        """Releases a stop that somebody has looked at: the one in the state that they saw. Moves nothing.
+    def release(self, stop_id: int, timeout_s: float = 1.0) -> GuardState:
+        """Releases the stop of that number: the one in a state that somebody has looked at. Moves nothing.
 
         Raises RehearsalError with the guard's reason when it refuses, GuardLostError when it does not answer.
         """
-        request = Release(request_id=time.monotonic_ns(), stop_id=stop.stop_id)
+        request = Release(request_id=time.monotonic_ns(), stop_id=stop_id)
         with contextlib.closing(Mailbox(self.folder / RELEASES)) as releases:
             releases.write(ENCODER.encode(request))
         state = self._await(lambda state: state.release_id == request.request_id, timeout_s)
         if state.release_refused:
-            raise RehearsalError(
-                f"stop {stop.stop_id} ({stop.reason}) is not released: {state.release_refused}"
-            )
+            raise RehearsalError(f"stop {stop_id} is not released: {state.release_refused}")
         return state
 
     def _await(self, done: Callable[[GuardState], bool], timeout_s: float) -> GuardState:

@@ -45,7 +45,10 @@ class CellGeometry:
         self._data = mujoco.MjData(self._model)
         self._arms = len(cell.arms)
         self._sites = [self._model.site(tool_site(arm.name)).id for arm in cell.arms]
-        self._sensing_m = max(cell.guard.distance_margin_m, cell.guard.table_clearance_m) + _BEYOND_M
+        limits = cell.guard
+        self._sensing_m = (
+            max(limits.self_distance_m, limits.arm_distance_m, limits.table_clearance_m) + _BEYOND_M
+        )
         pairs = _pairs(self._model, [arm.name for arm in cell.arms])
         self._first, self._second, self._kind = np.array(pairs).T
         reach = self._model.geom_rbound  # 0 for the plane

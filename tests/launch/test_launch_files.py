@@ -16,6 +16,7 @@ from training.simulators.workplace import read_workplace
 LAUNCH = Path(__file__).parents[2] / "launch"
 CELLS = sorted((LAUNCH / "cells").glob("*.toml"))
 SCRIPTS = sorted(LAUNCH.glob("*.sh"))
+UNITS = sorted(LAUNCH.glob("*.service"))
 TRAINING = sorted((LAUNCH / "training").glob("*.toml"))
 # The end of a training config's name says which command reads it.
 RUNS: dict[str, type[SFTRun] | type[GRPORun]] = {"sft": SFTRun, "grpo": GRPORun}
@@ -38,6 +39,17 @@ def test_a_cell_file_describes_a_cell(path: Path) -> None:
 def test_a_script_is_valid_shell_and_executable(path: Path) -> None:
     subprocess.run(["bash", "-n", str(path)], check=True)
     assert path.stat().st_mode & 0o100
+
+
+@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
+def test_a_unit_starts_a_command_that_is_there(path: Path) -> None:
+    text = path.read_text()
+    sections = re.findall(r"^\[(\w+)\]$", text, flags=re.MULTILINE)
+    assert sections == ["Unit", "Service", "Install"]
+    command = re.search(r"^ExecStart=(.+)$", text, flags=re.MULTILINE)
+    assert command is not None
+    scripts = re.findall(r"\S+\.py", command.group(1))
+    assert all((LAUNCH.parent / script).is_file() for script in scripts)
 
 
 @pytest.mark.parametrize("path", TRAINING, ids=lambda path: path.stem)

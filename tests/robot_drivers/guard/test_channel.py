@@ -167,3 +167,6 @@ def test_who_may_do_what(tmp_path: Path) -> None:
 def test_without_a_guard_the_error_says_how_to_start_one(tmp_path: Path) -> None:
     with pytest.raises(RehearsalError, match=r"no guard has run .*run_guard\.py --cell"):
         Mailbox(tmp_path / "states", read_only=True)
+    (tmp_path / "states").touch()  # it is there, and nothing is in it yet
+    with pytest.raises(RehearsalError, match="the guard is just starting"):
+        Mailbox(tmp_path / "states", read_only=True)

@@ -280,7 +280,7 @@ def test_links_keep_their_distance(make_cell: MakeCell) -> None:
     assert 0 < distance_m < at(make_cell(), start)["self"]
 
     def verdict(beyond_m: float, *armed: CheckName) -> Verdict:
-        cell = make_cell(only=armed, distance_margin_m=distance_m + beyond_m)
+        cell = make_cell(only=armed, self_distance_m=distance_m + beyond_m)
         return Checks(cell, TICK_S).setpoint(wanted, start, REST)
 
     assert_passes(verdict(0.0, "self_collision"), wanted)
@@ -293,20 +293,20 @@ def test_links_keep_their_distance(make_cell: MakeCell) -> None:
     while (overlap := at(make_cell(), through)["self"]) > 0:
         through += step(2, 0.002)
     assert overlap < 0
-    checks = Checks(make_cell(only=("self_collision",), distance_margin_m=0.001), TICK_S)
+    checks = Checks(make_cell(only=("self_collision",), self_distance_m=0.001), TICK_S)
     verdict_through = checks.setpoint(through, start, REST)
     assert verdict_through.stopped_by == "self_collision"
 
 
 def test_arms_keep_their_distance_and_are_shortened_together(make_cell: MakeCell, home: Home) -> None:
-    wide = make_cell("dual_piper", distance_margin_m=0.2)
+    wide = make_cell("dual_piper", arm_distance_m=0.2)
     wanted = home(wide)
     wanted[0], wanted[7] = -1.2, 1.2  # both turn inwards
     start = wanted - step(0, -0.1, 14) - step(7, 0.1, 14)
     distance_m = at(wide, wanted)["arms"]
 
     def verdict(beyond_m: float, *armed: CheckName) -> Verdict:
-        cell = make_cell("dual_piper", only=armed, distance_margin_m=distance_m + beyond_m)
+        cell = make_cell("dual_piper", only=armed, arm_distance_m=distance_m + beyond_m)
         return Checks(cell, TICK_S).setpoint(wanted, start, np.zeros(14))
 
     assert_passes(verdict(0.0, "arm_collision"), wanted)
@@ -354,6 +354,24 @@ def test_from_outside_the_way_back_is_free_and_the_way_on_is_not(make_cell: Make
     np.testing.assert_array_equal(
         Checks(soft, TICK_S).setpoint(start + step(1, 0.02), start, REST).target, start
     )
+
+
+@pytest.mark.parametrize("name", ["single_piper", "dual_piper"])
+def test_the_way_from_the_folded_pose_home_and_back_is_free(
+    make_cell: MakeCell, home: Home, name: str
+) -> None:
+    cell = make_cell(name, tool_speed_m_s=1.0)
+    up, folded_up = home(cell), np.zeros(7 * len(cell.arms))
+    for begin, end in ((folded_up, up), (up, folded_up)):
+        checks, target, speed = Checks(cell, TICK_S), begin, np.zeros_like(begin)
+        for time_s in np.linspace(0.01, 1, 100):
+            progress = time_s**3 * (10 - 15 * time_s + 6 * time_s**2)  # minimum jerk, in four seconds
+            verdict = checks.setpoint(begin + progress * (end - begin), target, speed)
+            assert verdict.stop == ""
+            speed = (verdict.target - target) / DURATION_S
+            target = verdict.target
+        assert checks.clamped == {}
+        np.testing.assert_allclose(target, end, atol=1e-9)
 
 
 @given(wall=st.floats(0, 1))
@@ -446,4 +464,8 @@ def test_whatever_is_asked_the_motion_that_is_left_is_within_every_limit(
     assert np.all(np.linalg.norm(after.tool_m - before.tool_m, axis=1) <= 0.25 * DURATION_S + 1e-6)
     lower, upper = cell.workspace_m
     assert all(outside_box(tool, np.array(lower), np.array(upper)) <= 1e-9 for tool in after.tool_m)
-    assert min(after.table_m) >= 0.005 - 1e-9 and min(*after.self_m, after.arms_m) >= 0.02 - 1e-9
+    assert (
+        min(after.table_m) >= 0.005 - 1e-9
+        and min(after.self_m) >= 0.01 - 1e-9
+        and after.arms_m >= 0.02 - 1e-9
+    )

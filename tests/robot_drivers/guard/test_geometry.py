@@ -26,7 +26,7 @@ def test_tools_are_where_the_kinematics_has_them(make_cell: MakeCell, home: Home
 
 
 def test_distances_are_the_smallest_between_two_arms(make_cell: MakeCell, home: Home) -> None:
-    cell = make_cell("dual_piper", distance_margin_m=0.2)
+    cell = make_cell("dual_piper", arm_distance_m=0.2)
     values = home(cell)
     values[0], values[7] = -1.0, 1.1  # both turned inwards
     spec = mujoco.MjSpec()
@@ -61,7 +61,7 @@ def test_the_table_is_at_zero_height(make_cell: MakeCell, home: Home) -> None:
 
 
 def test_what_is_far_is_reported_as_beyond_the_margins(make_cell: MakeCell, home: Home) -> None:
-    cell = make_cell("dual_piper", distance_margin_m=0.02)
+    cell = make_cell("dual_piper", arm_distance_m=0.02)
     placement = CellGeometry(cell).place(home(cell))
     assert placement.arms_m == pytest.approx(0.03) and placement.table_m.tolist() == pytest.approx(
         [0.03, 0.03]

@@ -13,6 +13,7 @@ from robot_drivers.arm import Fault, FaultKind
 from robot_drivers.guard.channel import GuardEnd
 from robot_drivers.guard.client import GuardStoppedError
 from robot_drivers.guard.loop import TICK_S, Guard, Segment
+from robot_drivers.guard.view import describe_state
 
 MakeBench = Callable[..., Any]
 EVERY: tuple[CheckName, ...] = CheckName.__args__  # type: ignore[attr-defined]
@@ -382,3 +383,16 @@ def test_what_was_meant_for_a_guard_before_is_not_for_this_one(make_bench: MakeB
     assert (begun.mode, begun.stop.reason, begun.release_id) == ("stopped", "started", 0)
     assert begun.epoch > state.epoch and begun.setpoint_sequence == 0
     channel.close()
+
+
+def test_an_operator_reads_what_matters(make_bench: MakeBench) -> None:
+    bench = make_bench(only=tuple(name for name in EVERY if name != "jump"))
+    bench.release()
+    bench.client.post(np.array(bench.state.sent) + np.array([0.1, 0, 0, 0, 0, 0, 0]))
+    bench.run(TICK_S)
+    bench.client.stop("a hand in the cell")
+    text = describe_state(bench.run(0.1))
+    assert text.splitlines()[0] == "mode: stopped"
+    assert f"stop: {bench.state.stop.stop_id} (requested): a hand in the cell; feedback: standing" in text
+    assert "joint_acceleration 1" in text and "stops: started 1, requested 1" in text
+    assert "DISARMED CHECKS: jump" in text

@@ -13,7 +13,7 @@ from rehearsal.errors import RehearsalError
 from robot_drivers.guard.loop import RATE_HZ, TICK_S, run
 from robot_drivers.guard.realtime import Ticker, Watchdog
 from robot_drivers.guard.recorder import KEPT, Recorder, read_recording
-from robot_drivers.guard.recording_view import plot_recording, print_recording
+from robot_drivers.guard.view import plot_recording, print_recording
 
 MakeBench = Callable[..., Any]
 
@@ -56,7 +56,7 @@ def test_a_stop_is_recorded_with_what_came_after_it(make_bench: MakeBench, tmp_p
 
     run(bench.guard, Ticker(bench.clock, TICK_S), recorder, Watchdog(), ended)
     requested, last = (
-        read_recording(path) for path in sorted(tmp_path.glob("guard-*.msgpack"), reverse=True)
+        read_recording(path) for reason in ("requested", "ended") for path in tmp_path.glob(f"*-{reason}.msgpack")
     )
     assert (requested.reason, last.reason) == ("requested", "ended")
     stopped = [state.mode for state in requested.states].index("stopped")

@@ -1,4 +1,4 @@
-"""A recording for human eyes: a table, or a picture."""
+"""States and recordings for human eyes: a few lines, a table, or a picture."""
 
 from pathlib import Path
 
@@ -11,6 +11,28 @@ from robot_drivers.guard.messages import GuardState
 from robot_drivers.guard.recorder import Recording
 
 PICTURES = (".png", ".svg", ".pdf")
+
+
+def describe_state(state: GuardState) -> str:
+    """Returns what an operator wants to know of a state, one thing a line."""
+    stop = state.stop
+    lines = [f"mode: {state.mode}"]
+    if stop.confirmation == "released":
+        lines.append(f"last stop: {stop.stop_id} ({stop.reason}), released")
+    else:
+        lines.append(f"stop: {stop.stop_id} ({stop.reason}): {stop.message}; feedback: {stop.confirmation}")
+    faults = "; ".join(filter(None, state.faults)) or "none"
+    lines += [
+        f"feedback is {1e3 * max(state.feedback_age_s):.0f} ms old; faults: {faults}",
+        f"clamped: {_counts(state.clamped_counts)}; stops: {_counts(state.stop_counts)}; refused: {state.refusals}",
+    ]
+    if state.disarmed:
+        lines.append(f"DISARMED CHECKS: {', '.join(state.disarmed)}")
+    return "\n".join(lines)
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items()) or "none"
 
 
 def last(recording: Recording, last_s: float) -> list[GuardState]:
