@@ -12,13 +12,11 @@ import numpy as np
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as runtime_errors
 
-from deploy.wire import PolicyDescription
-from rehearsal.bundle import BundleManifest, read_bundle
+from rehearsal.bundle import Decoding, read_bundle
 from rehearsal.errors import RehearsalError, unknown_choice
-from rehearsal.messages import ActionChunk, Observation
+from rehearsal.messages import ActionChunk, Observation, action_chunks
 from rehearsal.transforms import batch
 
-DECODINGS = ("argmax", "mean")
 RUNTIME = "onnx"
 # The runtime's errors share no base class of their own; these are what loading and running a model can raise.
 _RUNTIME_ERRORS = (
@@ -43,30 +41,17 @@ class OnnxPolicy:
         self.manifest = read_bundle(folder)
         if self.manifest.runtime != RUNTIME:
             raise unknown_choice(f"runtime of bundle {folder}:", self.manifest.runtime, [RUNTIME])
-        if self.manifest.decoding not in DECODINGS:
-            raise unknown_choice(f"decoding of bundle {folder}:", self.manifest.decoding, DECODINGS)
+        if self.manifest.transform is None or self.manifest.codec is None:
+            raise RehearsalError(f"corrupted bundle: {folder} has no transform or no codec; export it again")
+        self._transform, self._codec = self.manifest.transform, self.manifest.codec
         self._session = _session(folder / self.manifest.model_file, threads)
-        _check_model(self._session, self.manifest, folder)
+        self._check_model(folder)
         self._sequence = 0
 
     @property
     def provider(self) -> str:
-        """The execution provider in use, such as CUDAExecutionProvider."""
-        return self._session.get_providers()[0]
-
-    @property
-    def description(self) -> PolicyDescription:
-        manifest = self.manifest
-        return PolicyDescription(
-            action_spec=manifest.action_spec,
-            cell=manifest.cell,
-            task=manifest.task,
-            cameras=manifest.transform.cameras,
-            side_px=manifest.transform.side_px,
-            chunk_steps=manifest.codec.chunk_steps,
-            bundle=manifest.name,
-            model_checksum=manifest.checksums[manifest.model_file],
-        )
+        """What the model runs on: CPU or CUDA."""
+        return self._session.get_providers()[0].removesuffix("ExecutionProvider")
 
     def infer(self, observations: Sequence[Observation]) -> list[ActionChunk]:
         """Returns one chunk an observation, clipped to the spec; `inference_s` is the whole batch's.
@@ -77,23 +62,13 @@ class OnnxPolicy:
             return []
         began_s = time.perf_counter()
         # Pictures of different cells may differ in size, so each observation is made small alone.
-        inputs = [self.manifest.transform(batch([observation])) for observation in observations]
+        inputs = [self._transform(batch([observation])) for observation in observations]
         logits = self.logits({name: np.concatenate([each[name] for each in inputs]) for name in inputs[0]})
         state = np.stack([observation.state for observation in observations])
-        actions = self.manifest.codec.decode(bins(logits, self.manifest.decoding), state)
+        actions = self._codec.decode(bins(logits, self.manifest.decoding), state)
         actions = self.manifest.action_spec.clip(actions)
-        inference_s = time.perf_counter() - began_s
-        chunks = []
-        for observation, row in zip(observations, actions, strict=True):
-            self._sequence += 1
-            chunks.append(
-                ActionChunk(
-                    actions=row,
-                    captured_at=observation.captured_at,
-                    sequence=self._sequence,
-                    inference_s=inference_s,
-                )
-            )
+        chunks = action_chunks(observations, actions, self._sequence, time.perf_counter() - began_s)
+        self._sequence += len(chunks)
         return chunks
 
     def logits(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
@@ -109,8 +84,40 @@ class OnnxPolicy:
     def reset(self) -> None:
         """Nothing is kept between calls."""
 
+    def _check_model(self, folder: Path) -> None:
+        """Compares the model with the manifest, so that a mismatch shows at start, not in motion."""
+        session, transform, codec = self._session, self._transform, self._codec
+        expected = {
+            "images": ("tensor(uint8)", (len(transform.cameras), transform.side_px, transform.side_px, 3)),
+            "state": ("tensor(float)", (len(transform.state_mean),)),
+            "text": ("tensor(int64)", (transform.text_length,)),
+            "logits": ("tensor(float)", (codec.knots, codec.dim, codec.bins)),
+        }
+        found = {node.name: node for node in [*session.get_inputs(), *session.get_outputs()]}
+        for name, (kind, shape) in expected.items():
+            if name not in found:
+                raise RehearsalError(f"{folder}: the model has no {name!r}; it has: {', '.join(found)}")
+            node = found[name]
+            fixed = zip(node.shape[1:], shape, strict=False)
+            differs = len(node.shape) != len(shape) + 1 or any(isinstance(a, int) and a != b for a, b in fixed)
+            if node.type != kind or differs:
+                raise RehearsalError(
+                    f"{folder}: the model's {name!r} is {node.type} {node.shape}, the manifest wants {kind} "
+                    f"(batch, {', '.join(map(str, shape))}); export the bundle again"
+                )
+            if isinstance(node.shape[0], int):
+                raise RehearsalError(
+                    f"{folder}: the batch axis of {name!r} is fixed to {node.shape[0]}; export it dynamic"
+                )
+        state_dim, spec_dim = transform.state_dim, self.manifest.action_spec.dim
+        if spec_dim != codec.dim or (state_dim != codec.dim and not codec.hold):
+            raise RehearsalError(
+                f"{folder}: spec, codec and state have {spec_dim}, {codec.dim} and {state_dim} dimensions; "
+                "they must be equal, except for the state of a codec that holds"
+            )
 
-def bins(logits: np.ndarray, decoding: str) -> np.ndarray:
+
+def bins(logits: np.ndarray, decoding: Decoding) -> np.ndarray:
     """Returns the bins (..., K, A) of logits (..., K, A, bins).
 
     `argmax`: the likeliest bin. `mean`: the expectation of the bin's index, a fraction, which is smoother where the
@@ -136,37 +143,6 @@ def _session(model: Path, threads: int) -> onnxruntime.InferenceSession:
         )
     except _RUNTIME_ERRORS as error:
         raise RehearsalError(f"cannot load {model}: {_first_line(error)}; export the bundle again") from None
-
-
-def _check_model(session: onnxruntime.InferenceSession, manifest: BundleManifest, folder: Path) -> None:
-    """Compares the model's inputs and output with the manifest, so that a mismatch shows at start, not in motion."""
-    transform, codec = manifest.transform, manifest.codec
-    expected = {
-        "images": ("tensor(uint8)", (len(transform.cameras), transform.side_px, transform.side_px, 3)),
-        "state": ("tensor(float)", (len(transform.state_mean),)),
-        "text": ("tensor(int64)", (transform.text_length,)),
-        "logits": ("tensor(float)", (codec.knots, codec.dim, codec.bins)),
-    }
-    found = {node.name: node for node in [*session.get_inputs(), *session.get_outputs()]}
-    for name, (kind, shape) in expected.items():
-        if name not in found:
-            raise RehearsalError(f"{folder}: the model has no {name!r}; it has: {', '.join(found)}")
-        node = found[name]
-        fixed = zip(node.shape[1:], shape, strict=False)
-        differs = len(node.shape) != len(shape) + 1 or any(isinstance(a, int) and a != b for a, b in fixed)
-        if node.type != kind or differs:
-            raise RehearsalError(
-                f"{folder}: the model's {name!r} is {node.type} {node.shape}, the manifest wants {kind} "
-                f"(batch, {', '.join(map(str, shape))}); export the bundle again"
-            )
-        if isinstance(node.shape[0], int):
-            raise RehearsalError(f"{folder}: the batch axis of {name!r} is fixed to {node.shape[0]}; export it dynamic")
-    state_dim = len(transform.state_mean)
-    if manifest.action_spec.dim != codec.dim or (state_dim != codec.dim and not codec.hold):
-        raise RehearsalError(
-            f"{folder}: spec, codec and state have {manifest.action_spec.dim}, {codec.dim} and {state_dim} dimensions; "
-            "they must be equal, except for the state of a codec that holds"
-        )
 
 
 def _first_line(error: Exception) -> str:

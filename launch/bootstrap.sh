@@ -5,7 +5,7 @@ set -euo pipefail
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 cd "$ROOT"
 
-EXTRAS="train,libero,serve,robot,dev"
+EXTRAS="train,models,cluster,libero,serve,robot,dev"
 TORCH_WITHOUT_GPU="torch==2.13.0"
 # Shared library -> Debian/Ubuntu package: MuJoCo draws through EGL (Mesa, in software, where there is no GPU);
 # OpenCV needs glib, the RealSense driver libusb.

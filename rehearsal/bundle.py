@@ -7,7 +7,7 @@ record are all in `bundle.json`.
 import hashlib
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -19,11 +19,19 @@ from rehearsal.transforms import InputTransform
 MANIFEST = "bundle.json"
 LATEST = "latest"
 
+Runtime = Literal["onnx", "torch"]
+Decoding = Literal["argmax", "mean"]
+"""What of a token's distribution is played: the likeliest bin, or the expected one."""
+
 
 class BundleManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a bundle says of itself. `checksums`: file name -> SHA-256 of every other file in the folder.
 
     `cell` and `task` are what it was trained for; `training` is the record of the run (recipe, seeds, commit).
+    `runtime` says what runs `model_file`: onnx, or torch, whose folder is that of a policy and needs the training
+    packages. `cameras`, `side_px`: the pictures it looks at, in its order, and the side of the smallest square ones
+    that serve it whole. `chunk_steps`: T. `transform` and `codec` are a bundle's own where the model file holds
+    nothing but the model (onnx); a policy's folder has its own.
     """
 
     format: int
@@ -31,16 +39,19 @@ class BundleManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     cell: str
     task: str
     model_file: str
-    runtime: str
+    runtime: Runtime
     action_spec: ActionSpec
-    codec: ActionCodec
-    transform: InputTransform
-    decoding: str
+    cameras: tuple[str, ...]
+    side_px: int
+    chunk_steps: int
+    decoding: Decoding
     training: dict[str, Any]
     checksums: dict[str, str]
+    codec: ActionCodec | None = None
+    transform: InputTransform | None = None
 
 
-FORMAT = 1
+FORMAT = 2
 
 
 class _AnyFormat(msgspec.Struct):
@@ -52,13 +63,14 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_manifest(folder: Path, manifest: BundleManifest) -> None:
-    """Writes `bundle.json` last, with the checksums of the files already there, and so completes the bundle."""
+def write_manifest(folder: Path, manifest: BundleManifest) -> BundleManifest:
+    """Writes `bundle.json` last, and so completes the bundle; returns it with the checksums of the files there."""
     partial = folder / (MANIFEST + ".partial")
     files = sorted(p for p in folder.iterdir() if p.is_file() and p.name not in (MANIFEST, partial.name))
     complete = msgspec.structs.replace(manifest, checksums={p.name: sha256(p) for p in files})
     partial.write_bytes(msgspec.json.format(msgspec.json.encode(complete), indent=2))
     os.replace(partial, folder / MANIFEST)
+    return complete
 
 
 def read_bundle(folder: Path) -> BundleManifest:

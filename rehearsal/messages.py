@@ -35,6 +35,18 @@ class ActionChunk:
     inference_s: float
 
 
+def action_chunks(
+    observations: Sequence[Observation], actions: Sequence[np.ndarray] | np.ndarray, answered: int, inference_s: float
+) -> list[ActionChunk]:
+    """Returns one chunk an observation from actions (B, T, A); `answered` chunks were numbered before."""
+    return [
+        ActionChunk(
+            actions=row, captured_at=observation.captured_at, sequence=answered + number, inference_s=inference_s
+        )
+        for number, (observation, row) in enumerate(zip(observations, actions, strict=True), start=1)
+    ]
+
+
 class Policy(Protocol):
     """Anything that maps observations to action chunks."""
 

@@ -41,6 +41,10 @@ class InputTransform(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
                 "must be at least 1, 2 and 1"
             )
 
+    @property
+    def state_dim(self) -> int:
+        return len(self.state_mean)
+
     def images(self, images: ObservationBatch) -> np.ndarray:
         """Returns uint8 (N, cameras, side, side, 3)."""
         missing = [name for name in self.cameras if name not in images.images]

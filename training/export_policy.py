@@ -1,4 +1,4 @@
-"""Exports a trained policy as a bundle that deploy/serve_policy.py serves without torch."""
+"""Exports a policy as a bundle for deploy/serve_policy.py; a compact one is served without torch."""
 
 from pathlib import Path
 
@@ -6,9 +6,8 @@ import msgspec
 
 from rehearsal.config import command_line
 from rehearsal.errors import run_command
-from training.export.onnx_export import export_bundle
-from training.policies.token_distribution import Decoding
-from training.policies.trained_policy import load_policy
+from training.export.bundle_export import export_bundle
+from training.policies.policy import Decoding, load_policy
 
 
 class ExportConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -24,8 +23,10 @@ class ExportConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 def main() -> None:
     config = command_line(ExportConfig, description=__doc__ or "")
-    parity = export_bundle(load_policy(config.policy), config.out, decoding=config.decoding)
-    print(f"{config.out}: logits agree with torch to {parity.logits:.1e}, probabilities to {parity.probabilities:.1e}")
+    manifest = export_bundle(load_policy(config.policy), config.out, decoding=config.decoding)
+    parity = manifest.training.get("parity")
+    agrees = f", logits agree with torch to {parity['logits']:.1e}" if parity else ""
+    print(f"{config.out}: runs on {manifest.runtime}{agrees}")
 
 
 if __name__ == "__main__":

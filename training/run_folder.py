@@ -21,10 +21,10 @@ from rehearsal.config import convert, plain
 from rehearsal.errors import RehearsalError
 from rehearsal.results import provenance
 from training.checkpoint import load_checkpoint, save_checkpoint
-from training.policies.trained_policy import RUN_POLICY, TrainedPolicy
+from training.policies.policy import RUN_POLICY, Policy, write_record
 
 # What may differ when a run goes on: it changes how the run is watched and how fast it is, not what it learns.
-FREE = ("threads", "loop.checkpoint_every", "loop.keep_checkpoints")
+FREE = ("threads", "device", "loop.checkpoint_every", "loop.keep_checkpoints")
 
 CONFIG, CURVE = "config.json", "curve.jsonl"
 
@@ -65,12 +65,13 @@ class RunFolder:
     def save_checkpoint(self, step: int, state: dict[str, Any], keep: int) -> None:
         save_checkpoint(self.path / "checkpoints", step, state, keep)
 
-    def save_policy(self, policy: TrainedPolicy) -> Path:
+    def save_policy(self, policy: Policy) -> Path:
         """Writes the policy with this run added to its history; returns its folder."""
         record = msgspec.structs.replace(policy.record, history=(*policy.record.history, self.record))
         partial, folder = self.path / f".{RUN_POLICY}.partial", self.path / RUN_POLICY
         shutil.rmtree(partial, ignore_errors=True)
-        TrainedPolicy(policy.model, record).save(partial)
+        policy.save(partial)
+        write_record(partial, record)
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(partial, folder)
         return folder

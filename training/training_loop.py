@@ -18,7 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from training.policies.trained_policy import TrainedPolicy
+from training.policies.policy import Policy
 from training.run_folder import RunFolder
 
 
@@ -40,7 +40,14 @@ class Learner(Protocol):
     """What the loop needs; `step` counts the updates made."""
 
     step: int
-    policy: TrainedPolicy
+
+    @property
+    def policy(self) -> Policy: ...
+
+    @property
+    def finished(self) -> bool:
+        """Whether all of the updates asked for are made."""
+        ...
 
     def update(self) -> dict[str, float]: ...
 
@@ -58,8 +65,9 @@ def train(
     evaluate: Callable[[], dict[str, float]],
     score: str,
 ) -> float:
-    """Updates until `steps`; returns the score of the policy kept in policy/.
+    """Updates until the learner has finished; returns the score of the policy kept in policy/.
 
+    steps: the most updates that it will make, for the progress bar.
     evaluate: returns scalars of the policy as it stands; `score` is the one to be large. Raises KeyboardInterrupt
     after the step under way, with a checkpoint kept.
     """
@@ -71,9 +79,9 @@ def train(
         elif options.evaluate_every:
             bar.console.print(judge.assess({}))
         task = bar.add_task(run.path.name, total=steps, completed=learner.step, shown="")
-        while learner.step < steps:
+        while not learner.finished:
             scalars = learner.update()
-            last = learner.step == steps
+            last = learner.finished
             if last or (options.evaluate_every and learner.step % options.evaluate_every == 0):
                 bar.console.print(judge.assess(scalars))
             else:

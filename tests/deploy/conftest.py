@@ -88,6 +88,9 @@ def make_bundle(folder: Path, spec: ActionSpec, **changes: Any) -> Path:
         "model_file": "policy.onnx",
         "runtime": "onnx",
         "action_spec": spec,
+        "cameras": cameras,
+        "side_px": SIDE_PX,
+        "chunk_steps": 8,
         "codec": ActionCodec(
             chunk_steps=8,
             knots=KNOTS,

@@ -12,6 +12,7 @@ import pytest
 from onnx import numpy_helper
 
 from deploy.onnx_policy import OnnxPolicy, bins
+from deploy.served_policy import describe
 from rehearsal.action_codec import ActionCodec
 from rehearsal.bundle import BundleManifest, read_bundle, write_manifest
 from rehearsal.cell import Cell
@@ -115,7 +116,7 @@ def test_logits_that_are_not_finite_never_become_actions(bundle: Path) -> None:
 
 
 def test_the_description_says_what_is_served(bundle: Path, single_piper: Cell) -> None:
-    description = OnnxPolicy(bundle).description
+    description = describe(OnnxPolicy(bundle).manifest)
     assert description.action_spec == single_piper.action_spec()
     assert (description.cell, description.task, description.bundle) == ("single_piper", "click_bell", "linear")
     assert (description.cameras, description.side_px, description.chunk_steps) == (("head", "wrist"), 16, 8)
@@ -125,8 +126,9 @@ def test_the_description_says_what_is_served(bundle: Path, single_piper: Cell) -
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"decoding": "median"}, "unknown decoding .* 'median'; valid: argmax, mean"),
+        ({"decoding": "median"}, "corrupted bundle: .*Invalid enum value 'median'"),
         ({"runtime": "torch"}, "unknown runtime .* 'torch'; valid: onnx"),
+        ({"codec": None}, "has no transform or no codec; export it again"),
         ({"batch": 1}, "batch axis of 'images' is fixed to 1"),
         (
             {"codec": FOUR_KNOTS},
@@ -171,7 +173,8 @@ def test_a_file_that_is_no_model_is_one_clear_line(
 
 def test_serving_needs_no_torch(root: Path) -> None:
     code = (
-        "import sys; import deploy.onnx_policy, deploy.policy_server, deploy.policy_client, deploy.trial_runner;"
+        "import sys; import deploy.onnx_policy, deploy.served_policy, deploy.policy_server;"
+        "import deploy.policy_client, deploy.trial_runner;"
         "print([name for name in ('torch', 'transformers', 'mujoco', 'training') if name in sys.modules])"
     )
     run = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)

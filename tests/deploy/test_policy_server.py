@@ -18,6 +18,7 @@ from deploy import wire
 from deploy.onnx_policy import OnnxPolicy
 from deploy.policy_client import NoServerError, PolicyClient
 from deploy.policy_server import PolicyServer
+from deploy.served_policy import describe
 from rehearsal.cell import Cell
 from rehearsal.errors import RehearsalError
 from rehearsal.messages import ActionChunk, Observation
@@ -51,7 +52,7 @@ def test_the_server_answers_what_the_bundle_answers(server: Any, bundle: Path, s
     local = OnnxPolicy(bundle)
     looks = [look(1), look(2, 40), look(3)]
     with PolicyClient(server.address, spec=single_piper.action_spec()) as client:
-        assert client.description == local.description
+        assert client.description == describe(local.manifest)
         chunks = client.infer(looks)
         again = client.infer(looks[:1])
     for observation, chunk, own in zip(looks, chunks, local.infer(looks), strict=True):
@@ -160,7 +161,7 @@ def test_a_taken_port_is_one_clear_line(server: Any, bundle: Path, run_script: C
 def test_an_address_that_is_none_is_one_clear_line(bundle: Path, address: str) -> None:
     policy = OnnxPolicy(bundle)
     with pytest.raises(RehearsalError, match="is no address; an address is like tcp"):
-        PolicyServer(policy, policy.description, address)
+        PolicyServer(policy, describe(policy.manifest), address)
 
 
 def test_no_bundle_and_a_damaged_bundle_are_one_clear_line(
@@ -218,7 +219,7 @@ def served_here(
     policy: CountingPolicy, bundle: Path, max_batch: int = 64, stop: threading.Event | None = None
 ) -> Iterator[str]:
     """A server in a thread, so that a test can look into its policy."""
-    server = PolicyServer(policy, OnnxPolicy(bundle).description, "tcp://127.0.0.1:*", max_batch=max_batch)
+    server = PolicyServer(policy, describe(OnnxPolicy(bundle).manifest), "tcp://127.0.0.1:*", max_batch=max_batch)
     stop = stop or threading.Event()
     thread = threading.Thread(target=server.serve, args=(stop,))
     thread.start()

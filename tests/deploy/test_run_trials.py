@@ -15,6 +15,7 @@ import pytest
 
 from deploy.onnx_policy import OnnxPolicy
 from deploy.policy_server import PolicyServer
+from deploy.served_policy import describe
 from deploy.trial_log import LOG_NAME, TrialRecord, read_trials
 from rehearsal.bundle import mark_latest
 from rehearsal.cell import Cell
@@ -63,7 +64,7 @@ def pausing(bundle: Path, uninterrupted: Path) -> Iterator[tuple[PausingPolicy, 
     trials = read_trials(uninterrupted)
     assert trials is not None
     policy = PausingPolicy(bundle, sum(len(trial.inference_s) for trial in trials.trials[:2]) + 1)
-    server = PolicyServer(policy, policy.inner.description, "tcp://127.0.0.1:*")
+    server = PolicyServer(policy, describe(policy.inner.manifest), "tcp://127.0.0.1:*")
     stop = threading.Event()
     thread = threading.Thread(target=server.serve, args=(stop,))
     thread.start()

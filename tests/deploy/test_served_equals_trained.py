@@ -10,6 +10,7 @@ import pytest
 
 from deploy.onnx_policy import OnnxPolicy
 from deploy.policy_client import PolicyClient
+from deploy.served_policy import describe
 from deploy.twin_cell import open_twin
 from rehearsal.action_codec import ActionCodec
 from rehearsal.bundle import read_bundle, write_manifest
@@ -74,7 +75,7 @@ def looks(single_piper: Cell) -> list[Observation]:
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory, trained: Any) -> Path:
-    from training.export.onnx_export import export_bundle
+    from training.export.bundle_export import export_bundle
 
     folder = tmp_path_factory.mktemp("bundles") / "exported"
     export_bundle(trained, folder)
@@ -103,6 +104,6 @@ def test_the_server_plays_what_training_evaluates(
 
     server = start_server(exported)
     with PolicyClient(server.address, spec=trained.record.action_spec) as client:
-        assert client.description == policy.description
+        assert client.description == describe(policy.manifest)
         served = np.stack([chunk.actions for chunk in client.infer(looks)])
     np.testing.assert_allclose(served, expected, atol=1e-4)

@@ -9,6 +9,7 @@ import pytest
 from rehearsal.action_codec import ActionCodec
 from rehearsal.cell import read_cell
 from rehearsal.config import read_toml
+from training.imitation.sft_diffusion_run import DiffusionRun
 from training.imitation.sft_run import SFTRun
 from training.reinforcement.grpo_run import GRPORun
 from training.simulators.workplace import read_workplace
@@ -18,7 +19,11 @@ CELLS = sorted((LAUNCH / "cells").glob("*.toml"))
 SCRIPTS = sorted(LAUNCH.glob("*.sh"))
 TRAINING = sorted((LAUNCH / "training").glob("*.toml"))
 # The end of a training config's name says which command reads it.
-RUNS: dict[str, type[SFTRun] | type[GRPORun]] = {"sft": SFTRun, "grpo": GRPORun}
+RUNS: dict[str, type[SFTRun] | type[GRPORun] | type[DiffusionRun]] = {
+    "sft": SFTRun,
+    "grpo": GRPORun,
+    "diffusion": DiffusionRun,
+}
 
 
 def test_the_files_are_found() -> None:
@@ -45,6 +50,11 @@ def test_a_training_config_is_read_by_its_command(path: Path) -> None:
     kind = path.stem.rpartition("_")[2]
     assert kind in RUNS, f"{path.name} must end in one of {', '.join(RUNS)}"
     config = read_toml(path, RUNS[kind])
+    if isinstance(config, DiffusionRun):
+        workplace = read_workplace(LAUNCH.parent / config.cell)
+        workplace.check_task(config.task)
+        assert set(config.policy.cameras) <= set(workplace.cameras)
+        return
     workplace = read_workplace(LAUNCH.parent / config.cell, config.suite, horizon_steps=config.horizon_steps)
     if isinstance(config, SFTRun):
         workplace.check_task(config.task)

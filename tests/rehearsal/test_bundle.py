@@ -29,6 +29,9 @@ def manifest() -> BundleManifest:
         transform=InputTransform(
             cameras=("head",), side_px=96, state_mean=(0.0,), state_std=(1.0,), text_buckets=512, text_length=16
         ),
+        cameras=("head",),
+        side_px=96,
+        chunk_steps=8,
         decoding="mean",
         training={"recipe": "sft", "seed": 3},
         checksums={},

@@ -15,10 +15,11 @@ from rehearsal.simulation import scenarios
 from training.checkpoint import checkpoints, load_checkpoint, save_checkpoint
 from training.imitation.augmentation import change_colour, shift
 from training.imitation.demonstration_set import DemonstrationSet
-from training.imitation.sft import SFTConfig, SupervisedLearner, learning_rate, token_loss
+from training.imitation.sft import SFTConfig, SupervisedLearner, learning_rate, rows_of_step, token_loss
 from training.policies.trained_policy import TrainedPolicy
 from training.reinforcement.dynamic_sampling import DynamicSampling
 from training.reinforcement.grpo import GRPOConfig, GRPOLearner
+from training.reinforcement.reinforcement_run import Batches, make_collector
 from training.reinforcement.rollout import run_greedy
 
 TASK = "toy_reach"
@@ -30,6 +31,17 @@ GRPO = GRPOConfig(
 )  # fmt: skip
 
 TRAINING = scenarios("toy_reach", "train", 1000)
+
+
+def grpo(policy: TrainedPolicy, simulator: Any, config: GRPOConfig) -> GRPOLearner:
+    batches = Batches(
+        groups=config.groups,
+        group_size=config.group_size,
+        sampling=config.sampling,
+        asynchronous=config.asynchronous,
+    )
+    return GRPOLearner(policy, make_collector(policy, simulator, TRAINING, config, batches), config)
+
 
 def weights(policy: TrainedPolicy) -> dict[str, torch.Tensor]:
     return policy.model.state_dict()
@@ -59,7 +71,7 @@ def test_sft_two_steps_resume_two_steps_equals_four(
 
 def test_grpo_two_steps_resume_two_steps_equals_four(toy: Any, toy_policy: Maker, tmp_path: Path) -> None:
     def learner(seed: int = 0) -> GRPOLearner:
-        return GRPOLearner(toy_policy(seed), toy(tolerance=0.3), GRPO, TRAINING)
+        return grpo(toy_policy(seed), toy(tolerance=0.3), GRPO)
 
     def scalars(learner: GRPOLearner) -> dict[str, float]:
         return {name: value for name, value in learner.update().items() if not name.startswith("seconds/")}
@@ -70,7 +82,7 @@ def test_grpo_two_steps_resume_two_steps_equals_four(toy: Any, toy_policy: Maker
     save_checkpoint(tmp_path, first.step, first.state())
     state = load_checkpoint(tmp_path)
     assert state is not None
-    assert state["sampler"]["surplus"] is not None, "the test should carry a surplus over the resume"
+    assert state["collector"]["sampler"]["surplus"] is not None, "the test should carry a surplus over the resume"
     second.load_state(state)
     found += [scalars(second) for _ in range(2)]
     assert found == expected
@@ -82,14 +94,14 @@ def test_pieces_of_a_minibatch_add_up(toy: Any, toy_policy: Maker) -> None:
     policies = []
     for frames in (10_000, 7):
         config = msgspec.structs.replace(GRPO, frames_a_forward=frames, epochs=1, kl_coefficient=0.0)
-        learner = GRPOLearner(toy_policy(), toy(tolerance=0.3), config, TRAINING)
+        learner = grpo(toy_policy(), toy(tolerance=0.3), config)
         scalars = learner.update()
         policies.append((learner.policy, scalars["loss"], scalars["gradient_norm"]))
     assert policies[0][1:] == pytest.approx(policies[1][1:], rel=1e-3, abs=1e-6)
 
 
 def test_grpo_step_reports_what_happened(toy: Any, toy_policy: Maker) -> None:
-    scalars = GRPOLearner(toy_policy(), toy(tolerance=0.3), GRPO, TRAINING).update()
+    scalars = grpo(toy_policy(), toy(tolerance=0.3), GRPO).update()
     assert scalars["trajectories"] == 24
     assert 0 < scalars["sampled_success"] < 1
     assert 0 <= scalars["clip_fraction"] < 1
@@ -100,7 +112,7 @@ def test_grpo_step_reports_what_happened(toy: Any, toy_policy: Maker) -> None:
 
 def test_first_minibatch_has_ratio_one(toy: Any, toy_policy: Maker) -> None:
     config = GRPOConfig(groups=4, group_size=4, minibatches=1, sampling=DynamicSampling(enabled=False))
-    scalars = GRPOLearner(toy_policy(), toy(tolerance=0.3), config, TRAINING).update()
+    scalars = grpo(toy_policy(), toy(tolerance=0.3), config).update()
     assert scalars["ratio"] == pytest.approx(1, abs=1e-4)
     assert scalars["kl"] == pytest.approx(0, abs=1e-6)
     assert scalars["clip_fraction"] == 0
@@ -114,10 +126,11 @@ def test_grpo_warms_up_by_steps_and_a_resumed_run_knows_where_it_is(toy: Any, to
             groups=4, group_size=4, minibatches=2, learning_rate=3e-3, warmup_steps=warmup_steps,
             sampling=DynamicSampling(enabled=False),
         )  # fmt: skip
-        learner = GRPOLearner(toy_policy(), toy(tolerance=0.3), config, TRAINING)
+        learner = grpo(toy_policy(), toy(tolerance=0.3), config)
         learner.load_state({**learner.state(), "step": first})
         seen: list[float] = []
-        learner.optimiser.register_step_pre_hook(lambda optimiser, *_: seen.append(optimiser.param_groups[0]["lr"]))
+        optimiser = learner.actor.optimiser
+        optimiser.register_step_pre_hook(lambda optimiser, *_: seen.append(optimiser.param_groups[0]["lr"]))
         for _ in range(count):
             learner.update()
         return seen
@@ -128,7 +141,7 @@ def test_grpo_warms_up_by_steps_and_a_resumed_run_knows_where_it_is(toy: Any, to
 
 
 def test_grpo_without_any_reward_leaves_the_policy_alone(toy: Any, toy_policy: Maker) -> None:
-    learner = GRPOLearner(toy_policy(), toy(tolerance=1e-9), GRPO, TRAINING)
+    learner = grpo(toy_policy(), toy(tolerance=1e-9), GRPO)
     before = {name: tensor.clone() for name, tensor in weights(learner.policy).items()}
     scalars = learner.update()
     assert scalars["sampled_success"] == 0 and scalars["trajectories"] == 0
@@ -144,7 +157,7 @@ def test_sft_then_grpo_learn_to_reach(toy: Any, toy_policy: Maker, toy_demonstra
     judged = scenarios(TASK, "validation", 100)
     greedy_before = run_greedy(toy(max_worlds=100), policy, judged).rate
     config = GRPOConfig(groups=16, learning_rate=5e-4, temperature=1.0)
-    learner = GRPOLearner(policy, toy(max_worlds=128), config, TRAINING)
+    learner = grpo(policy, toy(max_worlds=128), config)
     sampled = [learner.update()["sampled_success"] for _ in range(25)]
     greedy_after = run_greedy(toy(max_worlds=100), policy, judged).rate
     assert greedy_before < 0.6
@@ -169,14 +182,21 @@ def test_token_loss_with_and_without_smoothing() -> None:
     assert token_loss(uniform, torch.tensor([[[3]]]), 2.0).item() == pytest.approx(math.log(8), rel=1e-5)
 
 
-def test_every_pass_sees_every_frame_once(toy_policy: Maker, toy_demonstrations: DemonstrationSet) -> None:
-    config = msgspec.structs.replace(SFT, batch_frames=20, validation_fraction=0.0)
-    learner = SupervisedLearner(toy_policy(), toy_demonstrations, config)
-    rows = []
+def test_every_pass_sees_every_frame_once() -> None:
+    config = msgspec.structs.replace(SFT, batch_frames=20)
+    rows: list[int] = []
     for step in range(9):
-        learner.step = step
-        rows += learner._rows().tolist()
+        rows += rows_of_step(config, step, 90).tolist()
     assert sorted(rows[:90]) == sorted(rows[90:180]) == list(range(90))
+
+
+def test_pieces_of_a_supervised_step_add_up(toy_policy: Maker, toy_demonstrations: DemonstrationSet) -> None:
+    norms = []
+    for frames in (512, 7):
+        config = msgspec.structs.replace(SFT, frames_a_forward=frames)
+        scalars = SupervisedLearner(toy_policy(), toy_demonstrations, config).update()
+        norms.append((scalars["loss"], scalars["gradient_norm"]))
+    assert norms[0] == pytest.approx(norms[1], rel=1e-4)
 
 
 def test_validation_keeps_whole_episodes_apart(toy_demonstrations: DemonstrationSet) -> None:

@@ -14,10 +14,10 @@ from rehearsal.simulation import ObservationBatch
 from training.demonstrations.lerobot_reader import LeRobotReader
 from training.evaluation.evaluate_run import EvaluateRun, run_evaluation
 from training.experts.collection import CollectConfig, collect
-from training.export.onnx_export import export_bundle
+from training.export.bundle_export import export_bundle
 from training.imitation.sft import SFTConfig
 from training.imitation.sft_run import CompactOptions, SFTRun, run_sft
-from training.policies.trained_policy import load_policy
+from training.policies.policy import load_policy
 from training.reinforcement.dynamic_sampling import DynamicSampling
 from training.reinforcement.grpo import GRPOConfig
 from training.reinforcement.grpo_run import GRPORun, run_grpo
@@ -102,7 +102,7 @@ def test_sft_holds_the_knots_of_a_suites_actions(sft: SFTRun) -> None:
 def test_a_bundle_of_a_suites_policy_is_served(sft: SFTRun, tmp_path: Path) -> None:
     """The state has eight values, the action seven; the served actions are those of torch."""
     policy = load_policy(sft.out)
-    assert export_bundle(policy, tmp_path / "bundle").tokens == 0
+    assert export_bundle(policy, tmp_path / "bundle").training["parity"]["tokens"] == 0
     rng = np.random.default_rng(0)
     seen = ObservationBatch(
         images={

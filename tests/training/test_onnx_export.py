@@ -12,8 +12,10 @@ import torch
 from rehearsal.bundle import latest_bundle, read_bundle
 from rehearsal.errors import RehearsalError
 from training.export import onnx_export
-from training.export.onnx_export import TOLERANCE, example_inputs, export_bundle, measure_parity
-from training.policies.trained_policy import TrainedPolicy, load_policy
+from training.export.bundle_export import export_bundle
+from training.export.onnx_export import TOLERANCE, example_inputs, measure_parity
+from training.policies.policy import load_policy
+from training.policies.trained_policy import TrainedPolicy
 
 Maker = Callable[..., TrainedPolicy]
 
@@ -25,9 +27,10 @@ def exported(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_bundle_is_complete_and_agrees_with_torch(exported: Path, toy_policy: Maker) -> None:
     policy = toy_policy(head=exported.name)
-    parity = export_bundle(policy, exported, decoding="mean")
-    assert parity.logits <= TOLERANCE and parity.tokens == 0 and parity.probabilities <= TOLERANCE
-    manifest = read_bundle(exported)
+    manifest = export_bundle(policy, exported, decoding="mean")
+    assert read_bundle(exported) == manifest
+    parity = manifest.training["parity"]
+    assert parity["logits"] <= TOLERANCE and parity["tokens"] == 0 and parity["probabilities"] <= TOLERANCE
     assert latest_bundle(exported.parent) == exported
     assert (manifest.name, manifest.task, manifest.decoding) == (exported.name, "toy_reach", "mean")
     assert manifest.codec == policy.record.codec and manifest.transform == policy.record.transform

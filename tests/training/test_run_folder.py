@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from rehearsal.errors import RehearsalError
-from training.policies.trained_policy import TrainedPolicy, load_policy
+from training.policies.policy import load_policy
+from training.policies.trained_policy import TrainedPolicy
 from training.run_folder import RunFolder, read_curve
 from training.training_loop import LoopOptions, train
 
@@ -29,6 +30,11 @@ class CountingLearner:
 
     def __init__(self, policy: TrainedPolicy, interrupt_at: int | None = None) -> None:
         self.policy, self.step, self.interrupt_at = policy, 0, interrupt_at
+        self.steps = 0
+
+    @property
+    def finished(self) -> bool:
+        return self.step >= self.steps
 
     def update(self) -> dict[str, float]:
         if self.step + 1 == self.interrupt_at:
@@ -52,9 +58,10 @@ def kept_step(folder: Path) -> float:
 
 def run(folder: Path, learner: CountingLearner, scores: list[float], **options: Any) -> float:
     chosen = LoopOptions(**{"evaluate_every": 2, "checkpoint_every": 2, **options})
+    learner.steps = len(scores) - 1
     with RunFolder(folder, Config()) as opened:
         return train(
-            learner, opened, steps=len(scores) - 1, options=chosen, score="greedy",
+            learner, opened, steps=learner.steps, options=chosen, score="greedy",
             evaluate=lambda: {"greedy": scores[learner.step]},
         )  # fmt: skip
 

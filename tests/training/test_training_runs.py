@@ -17,7 +17,7 @@ from training.experts.collection import CollectConfig, collect
 from training.imitation.load_demonstrations import load_demonstrations
 from training.imitation.sft import SFTConfig
 from training.imitation.sft_run import CompactOptions, SFTRun, run_sft
-from training.policies.trained_policy import load_policy
+from training.policies.policy import load_policy
 from training.reinforcement.dynamic_sampling import DynamicSampling
 from training.reinforcement.grpo import GRPOConfig
 from training.reinforcement.grpo_run import GRPORun, run_grpo

@@ -10,8 +10,8 @@ from rehearsal.results import write_result
 from rehearsal.simulation import Scenario, Split, VectorSimulator
 from training.evaluation.libero_protocols import Protocol, ProtocolRun, missing, table, task_count
 from training.evaluation.success_rate import evaluate_greedy, pass_at_k
-from training.policies.token_distribution import Decoding
-from training.policies.trained_policy import TrainedPolicy, load_policy
+from training.policies.policy import Decoding, Policy, choose_device, load_policy
+from training.policies.trained_policy import TrainedPolicy
 from training.simulators.workplace import Physics, check_fits, read_workplace
 from training.training_loop import progress_bar
 
@@ -46,6 +46,8 @@ class EvaluateRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Control steps of a suite's episode; 512 by default. A twin's tasks have their own."""
     max_worlds: int = 64
     """Worlds simulated at once."""
+    device: str = "auto"
+    """Where the policy is: cpu, cuda or cuda:N; auto: a GPU where torch finds one."""
     result: Path | None = None
     """A result file to write."""
 
@@ -59,11 +61,12 @@ def run_evaluation(config: EvaluateRun) -> str:
         config.cell, config.suite, physics=config.physics, horizon_steps=config.horizon_steps
     )
     policy = load_policy(config.policy)
+    policy.to(choose_device(config.device))
     check_fits(policy.record.action_spec, workplace, config.policy)
-    task, transform = workplace.check_task(config.task or policy.record.task), policy.record.transform
+    task = workplace.check_task(config.task or policy.record.task)
     chosen = workplace.scenarios(task, config.split, config.n)
     simulator = workplace.simulator(
-        task, cameras=transform.cameras, side_px=transform.side_px, max_worlds=config.max_worlds
+        task, cameras=policy.cameras, side_px=policy.side_px, max_worlds=config.max_worlds
     )
     try:
         figures, line = _measure(simulator, policy, task, chosen, config)
@@ -109,12 +112,14 @@ def run_protocol(config: EvaluateRun, protocol: Protocol) -> str:
 
 
 def _measure(
-    simulator: VectorSimulator, policy: TrainedPolicy, task: str, chosen: list[Scenario], config: EvaluateRun
+    simulator: VectorSimulator, policy: Policy, task: str, chosen: list[Scenario], config: EvaluateRun
 ) -> tuple[dict[str, float], str]:
     """Returns figures and a line."""
     if not config.pass_at:
         greedy = evaluate_greedy(simulator, policy, chosen, config.decoding)
         return greedy.figures(f"{task}.greedy"), f"greedy {greedy}"
+    if not isinstance(policy, TrainedPolicy):
+        raise RehearsalError(f"pass_at = {config.pass_at}: {config.policy} has no tokens to sample; leave it out")
     found = pass_at_k(
         simulator, policy, chosen, k=config.pass_at, temperature=config.temperature, seed=config.seed
     )

@@ -19,8 +19,7 @@ import numpy as np
 from rehearsal.errors import RehearsalError, unknown_choice
 from rehearsal.simulation import Scenario, Split, VectorSimulator
 from training.evaluation.success_rate import SuccessRate, success_rate
-from training.policies.token_distribution import Decoding
-from training.policies.trained_policy import TrainedPolicy
+from training.policies.policy import Decoding, Policy
 from training.reinforcement.rollout import Success, run_greedy
 from training.simulators.workplace import Physics
 
@@ -113,7 +112,7 @@ def protocol_parts(protocol: Protocol, suite: str) -> list[Part]:
 class ProtocolRun:
     """Tries a policy by a protocol. n: episodes a task, the first so many of its states."""
 
-    policy: TrainedPolicy
+    policy: Policy
     n: int
     decoding: Decoding
     physics: Physics
@@ -166,11 +165,10 @@ class ProtocolRun:
 
         workplace = LiberoWorkplace(part.suite, physics=self.physics, horizon_steps=part.horizon_steps)
         chosen = workplace.scenarios(str(number), part.split, self.n)
-        transform = self.policy.record.transform
         simulator = workplace.simulator(
             str(number),
-            cameras=transform.cameras,
-            side_px=transform.side_px,
+            cameras=self.policy.cameras,
+            side_px=self.policy.side_px,
             max_worlds=min(self.max_worlds, self.n),
         )
         try:

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.stats import binomtest
 
 from rehearsal.simulation import Scenario, VectorSimulator
-from training.policies.token_distribution import Decoding
+from training.policies.policy import Decoding, Policy
 from training.policies.trained_policy import TrainedPolicy
 from training.reinforcement.rollout import run_greedy, sample_trajectories
 
@@ -57,7 +57,7 @@ def success_rate(success: np.ndarray, steps: np.ndarray) -> SuccessRate:
 
 
 def evaluate_greedy(
-    simulator: VectorSimulator, policy: TrainedPolicy, scenarios: Sequence[Scenario], decoding: Decoding = "argmax"
+    simulator: VectorSimulator, policy: Policy, scenarios: Sequence[Scenario], decoding: Decoding = "argmax"
 ) -> SuccessRate:
     """Returns the success of the policy that would be served."""
     found = run_greedy(simulator, policy, scenarios, decoding=decoding)

@@ -1,4 +1,4 @@
-"""Exports a trained policy as a bundle with an ONNX model, and refuses to write one that differs from torch.
+"""The ONNX model of a compact policy's bundle, which must not differ from torch.
 
 The exported graph holds everything after the input transform, the scaling of uint8 pictures included; its batch
 axis is free. Parity is measured before the bundle appears: logits of random inputs by torch and by ONNX Runtime on
@@ -7,8 +7,6 @@ head's logits grow with the square of the distance to the mean, to 1e4 and more,
 """
 
 import logging
-import os
-import shutil
 import warnings
 from pathlib import Path
 
@@ -16,14 +14,12 @@ import msgspec
 import numpy as np
 import onnxruntime
 import torch
+from transformers import PreTrainedModel
 
-from rehearsal.bundle import FORMAT, BundleManifest, mark_latest, write_manifest
 from rehearsal.errors import RehearsalError
-from training.policies.compact import CompactPolicy
-from training.policies.token_distribution import Decoding
-from training.policies.trained_policy import TrainedPolicy, to_tensors
+from rehearsal.transforms import InputTransform
+from training.policies.trained_policy import PolicyRecord, TrainedPolicy, to_tensors
 
-MODEL_FILE = "policy.onnx"
 TOLERANCE = 1e-4
 # Enough frames for thousands of logits of every knot and dimension; 1 and more, since kernels differ by batch size.
 PARITY_BATCHES = (1, 16)
@@ -41,46 +37,19 @@ class Parity(msgspec.Struct, frozen=True, kw_only=True):
     tokens: int
 
 
-def export_bundle(policy: TrainedPolicy, folder: Path, *, decoding: Decoding = "argmax") -> Parity:
-    """Writes the bundle `folder`, in the place of one of that name, and marks it as the one exported last.
-
-    Raises RehearsalError, and leaves what was there, when the exported model does not agree with torch.
-    """
-    partial = folder.parent / f".{folder.name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    model = policy.model.eval().cpu()
-    write_onnx(model, example_inputs(policy, 2, seed=0), partial / MODEL_FILE)
-    parity = measure_parity(policy, partial / MODEL_FILE)
+def export_onnx(policy: TrainedPolicy, path: Path) -> Parity:
+    """Writes the policy's model to `path`; raises RehearsalError when it does not agree with torch."""
+    write_onnx(policy.model.eval().cpu(), example_inputs(policy, 2, seed=0), path)
+    parity = measure_parity(policy, path)
     if not (parity.logits <= TOLERANCE and parity.tokens == 0):
-        shutil.rmtree(partial)
         raise RehearsalError(
-            f"not exported: {MODEL_FILE} differs from torch by {parity.logits:.2g} in its logits (at most "
+            f"not exported: {path.name} differs from torch by {parity.logits:.2g} in its logits (at most "
             f"{TOLERANCE:g}) and in {parity.tokens} tokens (at most 0); try another version of torch or onnxruntime"
         )
-    record = policy.record
-    manifest = BundleManifest(
-        format=FORMAT,
-        name=folder.name,
-        cell=record.cell,
-        task=record.task,
-        model_file=MODEL_FILE,
-        runtime="onnx",
-        action_spec=record.action_spec,
-        codec=record.codec,
-        transform=record.transform,
-        decoding=decoding,
-        training={"runs": list(record.history), "parity": msgspec.to_builtins(parity)},
-        checksums={},
-    )
-    write_manifest(partial, manifest)
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(partial, folder)
-    mark_latest(folder)
     return parity
 
 
-def write_onnx(model: CompactPolicy, inputs: dict[str, np.ndarray], path: Path) -> None:
+def write_onnx(model: PreTrainedModel, inputs: dict[str, np.ndarray], path: Path) -> None:
     """Writes `model` as ONNX with inputs by name, a free batch axis and one output, `logits`."""
     batch = torch.export.Dim("batch", min=1, max=4096)
     exporter = logging.getLogger("torch.onnx")
@@ -123,7 +92,7 @@ def measure_parity(policy: TrainedPolicy, path: Path) -> Parity:
 
 def example_inputs(policy: TrainedPolicy, size: int, seed: int) -> dict[str, np.ndarray]:
     """Returns random inputs of the policy's shapes: blocks of random colour with noise, states, instructions."""
-    transform, rng = policy.record.transform, np.random.default_rng([seed, size])
+    transform, rng = compact_transform(policy), np.random.default_rng([seed, size])
     cameras, side = len(transform.cameras), transform.side_px
     blocks = rng.integers(0, 256, (size, cameras, side // 8, side // 8, 3)).repeat(8, axis=2).repeat(8, axis=3)
     noise = rng.integers(-20, 21, (size, cameras, side, side, 3))
@@ -132,3 +101,10 @@ def example_inputs(policy: TrainedPolicy, size: int, seed: int) -> dict[str, np.
         "state": rng.standard_normal((size, len(transform.state_mean))).astype(np.float32),
         "text": rng.integers(0, transform.text_buckets, (size, transform.text_length)),
     }
+
+
+def compact_transform(policy: TrainedPolicy) -> InputTransform:
+    """Returns the transform of a compact policy, the only family with an ONNX file."""
+    if not isinstance(policy.record, PolicyRecord):
+        raise TypeError(f"no ONNX file holds a {type(policy.model).__name__}")
+    return policy.record.transform

@@ -14,13 +14,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rehearsal.errors import RehearsalError
+from rehearsal.simulation import ObservationBatch
 from training.imitation.augmentation import add_noise, change_colour, shift
 from training.imitation.demonstration_set import DemonstrationSet
 from training.policies.trained_policy import TrainedPolicy, to_tensors
 
 
-class SFTConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Options of supervised fine-tuning."""
+class SupervisedConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Options of learning from demonstrations, whatever the policy."""
 
     seed: int = 0
     """Seed of weights, batches and augmentation."""
@@ -35,8 +36,6 @@ class SFTConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     weight_decay: float = 0.01
     gradient_clip: float = 1.0
     """Largest norm of the gradient."""
-    target_std_bins: float = 0.0
-    """Standard deviation [bins] of the Gaussian that smooths the targets; 0: one bin is right, its neighbours wrong."""
     brightness: float = 0.0
     """Each picture's brightness is scaled by a factor in 1 +- this."""
     colour: float = 0.0
@@ -55,6 +54,15 @@ class SFTConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             raise ValueError(f"validation_fraction must be in [0, 1), got {self.validation_fraction}")
 
 
+class SFTConfig(SupervisedConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Options of supervised fine-tuning of action tokens."""
+
+    frames_a_forward: int = 512
+    """Decision points in one pass through the policy; bounds memory and changes nothing else."""
+    target_std_bins: float = 0.0
+    """Standard deviation [bins] of the Gaussian that smooths the targets; 0: one bin is right, its neighbours wrong."""
+
+
 class SupervisedLearner:
     """Holds the policy, its optimiser and the data; `update` makes one step; `state` is all that a resume needs."""
 
@@ -68,8 +76,15 @@ class SupervisedLearner:
         self.training = encode(policy, training)
         self.validation = encode(policy, validation) if len(validation) else None
         self.optimiser = torch.optim.AdamW(
-            policy.model.parameters(), lr=config.learning_rate, betas=(0.9, 0.999), weight_decay=config.weight_decay
+            [weights for weights in policy.model.parameters() if weights.requires_grad],
+            lr=config.learning_rate,
+            betas=(0.9, 0.999),
+            weight_decay=config.weight_decay,
         )
+
+    @property
+    def finished(self) -> bool:
+        return self.step >= self.config.steps
 
     def update(self) -> dict[str, float]:
         """Makes one optimiser step; returns its scalars."""
@@ -77,20 +92,34 @@ class SupervisedLearner:
         rate = learning_rate(config, self.step)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        batch = {name: array[self._rows()] for name, array in self.training.items()}
-        tensors = to_tensors(batch, model.device)
-        generator = torch.Generator().manual_seed(seed_of(config.seed, 2, self.step))
-        images = change_colour(tensors.pop("images"), config.brightness, config.colour, generator)
-        tokens = tensors.pop("tokens")
-        tensors["state"] = add_noise(tensors["state"], config.state_noise, generator)
-        logits = model(images=shift(images, config.shift_px, generator), **tensors)
-        loss = token_loss(logits, tokens, config.target_std_bins)
+        tensors = self._batch()
+        loss = 0.0
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        for start in range(0, config.batch_frames, config.frames_a_forward):
+            piece = {
+                name: tensor[start : start + config.frames_a_forward].to(model.device)
+                for name, tensor in tensors.items()
+            }
+            tokens = piece.pop("tokens")
+            mean = token_loss(self.policy.token_logits(piece, tokens), tokens, config.target_std_bins)
+            share = mean * (len(tokens) / config.batch_frames)
+            share.backward()
+            loss += float(share.detach())
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip)
         self.optimiser.step()
         self.step += 1
-        return {"loss": float(loss.detach()), "gradient_norm": float(norm), "learning_rate": rate}
+        return {"loss": loss, "gradient_norm": float(norm), "learning_rate": rate}
+
+    def _batch(self) -> dict[str, Tensor]:
+        """Returns this step's frames by name, augmented, on the CPU: the same on every kind of device."""
+        config = self.config
+        rows = rows_of_step(config, self.step, len(self.training["tokens"]))
+        tensors = to_tensors({name: array[rows] for name, array in self.training.items()})
+        generator = torch.Generator().manual_seed(seed_of(config.seed, 2, self.step))
+        images = change_colour(tensors["images"], config.brightness, config.colour, generator)
+        tensors["state"] = add_noise(tensors["state"], config.state_noise, generator)
+        tensors["images"] = shift(images, config.shift_px, generator)
+        return tensors
 
     def validate(self, frames_a_forward: int = 512) -> dict[str, float]:
         """Returns loss and mean error [bins] of the greedy tokens on the validation episodes, if there are any."""
@@ -115,30 +144,31 @@ class SupervisedLearner:
         self.policy.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
 
-    def _rows(self) -> np.ndarray:
-        """Returns this step's rows: one pass after another over the frames, each in its own random order."""
-        size, count = self.config.batch_frames, len(self.training["tokens"])
-        places = np.arange(self.step * size, (self.step + 1) * size)
-        rows = np.empty(size, dtype=np.int64)
-        for epoch in np.unique(places // count):
-            order = np.random.default_rng([self.config.seed, 1, int(epoch)]).permutation(count)
-            within = places // count == epoch
-            rows[within] = order[places[within] % count]
-        return rows
 
 
 def encode(policy: TrainedPolicy, demonstrations: DemonstrationSet) -> dict[str, np.ndarray]:
     """Returns the model's inputs and the demonstrated tokens, by name, one row a decision point."""
-    transform, codec = policy.record.transform, policy.record.codec
-    return {
-        "images": demonstrations.images,
-        "state": transform.state(demonstrations.state),
-        "text": transform.text(demonstrations.instructions),
-        "tokens": codec.encode(demonstrations.actions, demonstrations.state),
-    }
+    seen = ObservationBatch(
+        images={name: demonstrations.images[:, camera] for camera, name in enumerate(policy.cameras)},
+        state=demonstrations.state,
+        instructions=demonstrations.instructions,
+    )
+    return policy.transform(seen) | {"tokens": policy.codec.encode(demonstrations.actions, demonstrations.state)}
 
 
-def learning_rate(config: SFTConfig, step: int) -> float:
+def rows_of_step(config: SupervisedConfig, step: int, count: int) -> np.ndarray:
+    """Returns a step's rows of `count`: one pass after another over all of them, each in its own random order."""
+    size = config.batch_frames
+    places = np.arange(step * size, (step + 1) * size)
+    rows = np.empty(size, dtype=np.int64)
+    for epoch in np.unique(places // count):
+        order = np.random.default_rng([config.seed, 1, int(epoch)]).permutation(count)
+        within = places // count == epoch
+        rows[within] = order[places[within] % count]
+    return rows
+
+
+def learning_rate(config: SupervisedConfig, step: int) -> float:
     """Linear warm-up, then half a cosine down to the final fraction at the last step."""
     warm = min(1.0, (step + 1) / max(config.warmup_steps, 1))
     cosine = 0.5 * (1 + math.cos(math.pi * min(step / max(config.steps - 1, 1), 1.0)))

@@ -14,7 +14,9 @@ from training.imitation.demonstration_set import DemonstrationSet, fit_codec, fi
 from training.imitation.load_demonstrations import load_demonstrations
 from training.imitation.sft import SFTConfig, SupervisedLearner
 from training.policies.compact import CompactPolicy, CompactPolicyConfig, Head
-from training.policies.token_distribution import Decoding
+from training.policies.model_training import ModelTraining
+from training.policies.openvla.options import OpenVLAOptions
+from training.policies.policy import Decoding, choose_device
 from training.policies.trained_policy import PolicyRecord, TrainedPolicy
 from training.run_folder import RunFolder
 from training.simulators.workplace import Physics, Workplace, read_workplace
@@ -70,6 +72,13 @@ class SFTRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     task: str = "click_bell"
     """A task that the cell lists; with a suite its number, or all of them: all."""
     policy: CompactOptions = CompactOptions()
+    """Of a new compact policy."""
+    checkpoint: Path | None = None
+    """Folder of a published OpenVLA or OpenVLA-OFT checkpoint to fine-tune, in place of a new compact policy."""
+    openvla: OpenVLAOptions = OpenVLAOptions()
+    """What the checkpoint is told about the workplace."""
+    model: ModelTraining = ModelTraining()
+    """How the checkpoint is trained."""
     training: SFTConfig = SFTConfig()
     loop: LoopOptions = LoopOptions(evaluate_every=0, checkpoint_every=200, keep_best=False)
     decoding: Decoding = "argmax"
@@ -82,13 +91,15 @@ class SFTRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Worlds that the evaluation simulates at once."""
     threads: int = 0
     """Threads of the policy and of the simulator; 0: one a core."""
+    device: str = "auto"
+    """Where the policy is: cpu, cuda or cuda:N; auto: a GPU where torch finds one."""
 
 
 def run_sft(config: SFTRun) -> None:
     """Trains, or goes on from the last checkpoint; ends with the policy in `out`/policy."""
     threads = config.threads or len(os.sched_getaffinity(0))
     torch.set_num_threads(threads)
-    options = config.policy
+    options: CompactOptions | OpenVLAOptions = config.openvla if config.checkpoint else config.policy
     workplace = read_workplace(
         config.cell, config.suite, physics=config.physics, horizon_steps=config.horizon_steps
     )
@@ -103,7 +114,9 @@ def run_sft(config: SFTRun) -> None:
         spec=workplace.action_spec,
     )
     log.info("%d decision points of %d demonstrations", len(demonstrations), demonstrations.episode[-1] + 1)
-    policy = new_policy(demonstrations, workplace, task, options, config.training.seed)
+    policy = begin(config, workplace, task, demonstrations)
+    policy.begin_training(config.model)
+    policy.to(choose_device(config.device))
     learner = SupervisedLearner(policy, demonstrations, config.training)
     chosen = workplace.scenarios(task, "validation", config.loop.evaluate_scenarios)
     simulator = workplace.simulator(
@@ -126,6 +139,18 @@ def run_sft(config: SFTRun) -> None:
     finally:
         simulator.close()
     log.info("greedy success on validation scenarios %.3f; policy in %s", best, config.out / "policy")
+
+
+def begin(
+    config: SFTRun, workplace: Workplace, task: str, demonstrations: DemonstrationSet
+) -> TrainedPolicy:
+    """Returns the policy to fine-tune: a new compact one, or a checkpoint."""
+    if config.checkpoint is None:
+        return new_policy(demonstrations, workplace, task, config.policy, config.training.seed)
+    # Imported here, so that the compact policy needs none of its packages.
+    from training.policies.openvla.adopt import fine_tunable
+
+    return fine_tunable(config.checkpoint, workplace, task, config.openvla, demonstrations)
 
 
 def new_policy(

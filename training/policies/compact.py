@@ -253,8 +253,22 @@ class CompactPolicy(PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         """Keeps each module's own initialisation; `new` sets what differs."""
 
+    @property
+    def feature_dim(self) -> int:
+        return self.config.width
+
+    def features(self, images: Tensor, state: Tensor, text: Tensor) -> Tensor:
+        """Returns float32 (B, width), the mean over the decoded queries: what a critic sees."""
+        return self.decode(images, state, text).mean(1)
+
     def forward(self, images: Tensor, state: Tensor, text: Tensor) -> Tensor:
-        """images: uint8 (B, cameras, side, side, 3). state: float32 (B, S). text: int64 (B, L), 0 = padding."""
+        return self.head(self.decode(images, state, text))
+
+    def decode(self, images: Tensor, state: Tensor, text: Tensor) -> Tensor:
+        """Returns the decoded queries (B, K, width).
+
+        images: uint8 (B, cameras, side, side, 3). state: float32 (B, S). text: int64 (B, L), 0 = padding.
+        """
         tokens = [
             encoder(images[:, camera].permute(0, 3, 1, 2).to(torch.float32) / 255.0)
             for camera, encoder in enumerate(self.encoders)
@@ -268,7 +282,7 @@ class CompactPolicy(PreTrainedModel):
         x = torch.cat([context, queries], dim=1)
         for block in self.blocks:
             x = block(x)
-        return self.head(self.norm(x[:, -self.config.knots :]))
+        return self.norm(x[:, -self.config.knots :])
 
 
 def position_grid(side: int) -> Tensor:

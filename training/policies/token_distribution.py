@@ -5,13 +5,11 @@ temperature (SimpleVLA-RL, Li et al. 2025). All functions take the logits of the
 vocabulary is larger hands over that slice.
 """
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Decoding = Literal["argmax", "mean"]
+from training.policies.policy import Decoding
 
 
 def log_probs(logits: Tensor, tokens: Tensor, temperature: float = 1.0) -> Tensor:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from rehearsal.simulation import Scenario
+from training.reinforcement.curriculum import Curriculum, InTurn
 from training.reinforcement.trajectory import Trajectories, concatenate
 
 # Draws (scenarios, one entry a trajectory; the draw's number within the batch) to trajectories.
@@ -40,13 +41,16 @@ class DynamicSampling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """Training scenarios, taken in turn; no more than the split holds."""
     split: Literal["train", "stored"] = "train"
     """Where they come from. stored: all initial states that a benchmark ships, as SimpleVLA-RL trains on LIBERO."""
+    curriculum: bool = False
+    """Prefer scenarios whose success so far is near one half, in place of taking them in turn."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
     """Groups side by side; trajectories is None when no group was kept.
 
-    drawn_groups and kept_groups count this batch's draws alone; success: mean over every drawn trajectory.
+    drawn_groups and kept_groups count this batch's draws alone; success: mean over every drawn trajectory;
+    drawn_steps: control steps simulated for them.
     """
 
     trajectories: Trajectories | None
@@ -56,6 +60,7 @@ class Batch:
     all_succeeded: int
     success: float
     drawn_frames: int
+    drawn_steps: int
 
 
 class GroupSampler:
@@ -69,13 +74,14 @@ class GroupSampler:
         groups: int,
         group_size: int,
         max_worlds: int,
+        seed: int = 0,
     ) -> None:
-        """scenarios: to train on, taken in turn."""
+        """scenarios: to train on. seed: of the curriculum."""
         self.options = options
         self.groups, self.group_size = groups, group_size
         self._largest_draw = max(1, max_worlds // group_size)
         self._scenarios = list(scenarios)
-        self._next = 0
+        self._order = Curriculum(len(self._scenarios), seed) if options.curriculum else InTurn(len(self._scenarios))
         self._kept_share = 1.0
         self._surplus: Trajectories | None = None
 
@@ -84,14 +90,17 @@ class GroupSampler:
         kept = [] if self._surplus is None else [self._surplus]
         ready = sum(len(part) for part in kept) // self.group_size
         success: list[np.ndarray] = []
-        frames = 0
-        taken = 0
+        frames, steps, taken = 0, 0, 0
         for number in range(self.options.max_draws):
             if ready >= self.groups:
                 break
-            drawn = draw(self._take(self.groups - ready), number)
+            places = self._order.take(self._draw_size(self.groups - ready))
+            chosen = [self._scenarios[place] for place in places for _ in range(self.group_size)]
+            drawn = draw(chosen, number)
             frames += drawn.frames
+            steps += int(drawn.steps.sum())
             success.append(drawn.success.reshape(-1, self.group_size).mean(axis=1))
+            self._order.record(places, success[-1])
             useful = self._useful(success[-1])
             self._kept_share += 0.5 * (float(useful.mean()) - self._kept_share)
             taken += int(useful.sum())
@@ -107,6 +116,7 @@ class GroupSampler:
             all_succeeded=int((everything == 1).sum()),
             success=float(everything.mean()) if len(everything) else math.nan,
             drawn_frames=frames,
+            drawn_steps=steps,
         )
 
     def state(self) -> dict[str, Any]:
@@ -114,22 +124,20 @@ class GroupSampler:
         surplus = None
         if self._surplus is not None:
             surplus = {name: torch.from_numpy(array) for name, array in self._surplus.arrays().items()}
-        return {"next": self._next, "kept_share": self._kept_share, "surplus": surplus}
+        return {"order": self._order.state(), "kept_share": self._kept_share, "surplus": surplus}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self._next, self._kept_share = state["next"], state["kept_share"]
+        self._order.load_state(state["order"])
+        self._kept_share = state["kept_share"]
         self._surplus = None
         if state["surplus"] is not None:
             arrays = {name: tensor.numpy() for name, tensor in state["surplus"].items()}
             self._surplus = Trajectories.from_arrays(arrays)
 
-    def _take(self, missing: int) -> list[Scenario]:
-        """Returns the next scenarios, each `group_size` times, as many as should fill what is missing."""
+    def _draw_size(self, missing: int) -> int:
+        """Returns how many scenarios should fill what is missing."""
         share = max(self._kept_share, LOWEST_KEPT_SHARE) if self.options.enabled else 1.0
-        count = min(math.ceil(missing / share), self._largest_draw)
-        chosen = [self._scenarios[(self._next + i) % len(self._scenarios)] for i in range(count)]
-        self._next = (self._next + count) % len(self._scenarios)
-        return [scenario for scenario in chosen for _ in range(self.group_size)]
+        return min(math.ceil(missing / share), self._largest_draw)
 
     def _useful(self, success: np.ndarray) -> np.ndarray:
         """success: (groups,). Returns bool (groups,)."""

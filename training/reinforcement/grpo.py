@@ -9,223 +9,101 @@ Where it departs from the paper's code:
 - surplus groups of dynamic sampling wait for the next batch, and a batch that ends short is used;
 - a trajectory counts by whole knots of the action codec, which may cover several control steps;
 - the reward is 1, not 5: the group normalisation cancels the factor.
-Defaults are the paper's for LIBERO; a small policy on two cores needs other ones (launch/training).
+Defaults are the paper's for LIBERO; a small policy on two cores needs other ones (launch/training). What goes beyond
+the paper is off by default: progress_weight, advantage_scale, ratio_of, sampling.curriculum, asynchronous.
 """
 
-import copy
 import math
-from collections.abc import Iterator, Sequence
 from typing import Any
 
-import msgspec
-import numpy as np
-import torch
-from torch import Tensor
-
-from rehearsal.simulation import Scenario, VectorSimulator
-from training.policies.token_distribution import log_probs, log_probs_and_entropy
-from training.policies.trained_policy import TrainedPolicy, to_tensors
-from training.reinforcement.advantages import group_advantages
-from training.reinforcement.dynamic_sampling import Batch, DynamicSampling, GroupSampler
-from training.reinforcement.losses import Aggregation, clipped_surrogate, k3, token_mask, token_weights
-from training.reinforcement.rollout import PartTimes, sample_trajectories
+from training.policies.trained_policy import TrainedPolicy
+from training.reinforcement.advantages import AdvantageScale, group_advantages
+from training.reinforcement.collector import Collector
+from training.reinforcement.dynamic_sampling import Batch, DynamicSampling
+from training.reinforcement.policy_update import PolicyUpdate, SurrogateConfig
+from training.reinforcement.progress_reward import progress_rewards
+from training.reinforcement.rollout import PartTimes
 from training.reinforcement.trajectory import Trajectories
 
-# Purposes of random numbers, so that no two ever share a seed.
-ROLLOUT, SHUFFLE = 3, 4
 
-
-class GRPOConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class GRPOConfig(SurrogateConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Options of GRPO; the defaults are the paper's."""
 
-    seed: int = 0
-    """Seed of sampling and of minibatches."""
-    steps: int = 100
-    """Batches to learn from."""
     groups: int = 64
     """Scenarios a batch."""
     group_size: int = 8
     """Trajectories a scenario."""
-    temperature: float = 1.6
-    """Divides the logits, in sampling and in scoring alike."""
-    clip_low: float = 0.2
-    clip_high: float = 0.28
-    """The ratio of a token is clipped to 1 - clip_low and 1 + clip_high."""
-    learning_rate: float = 5e-6
-    """Constant after the warm-up."""
-    warmup_steps: int = 0
-    """Steps over which the rate rises linearly: Adam's first steps, before its averages settle, are far too long."""
-    weight_decay: float = 0.01
-    gradient_clip: float = 1.0
-    """Largest norm of the gradient."""
-    minibatches: int = 4
-    """Optimiser steps over a batch, each on its share of the trajectories."""
-    epochs: int = 1
-    """Passes over a batch."""
-    aggregation: Aggregation = "trajectory_mean"
-    """trajectory_mean: every trajectory weighs the same; token_mean: every token does."""
-    kl_coefficient: float = 0.0
-    """Weight of the KL divergence to the policy before reinforcement; 0: no reference model is kept."""
-    entropy_coefficient: float = 0.0
-    """Weight of the entropy bonus."""
+    advantage_scale: AdvantageScale = "std"
+    """std: a group's rewards are divided by their spread; none: they are not (Dr.GRPO)."""
+    progress_weight: float = 0.0
+    """What a failure earns at most, for how near it came to the batch's successes (SRPO); 0: nothing. With
+    sampling.success_low = 0 groups that failed as a whole count too."""
+    asynchronous: bool = False
+    """Draw the next batch while this one is learned from, with the policy from before: one update stale."""
     sampling: DynamicSampling = DynamicSampling()
-    frames_a_forward: int = 512
-    """Frames in one pass through the policy; bounds memory and changes nothing else."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.group_size < 2:
             raise ValueError(f"group_size must be at least 2, got {self.group_size}")
-        if self.temperature <= 0:
-            raise ValueError(f"temperature must be above 0, got {self.temperature}")
-        if not 1 <= self.minibatches <= self.groups * self.group_size:
-            raise ValueError(f"minibatches must be 1 to groups x group_size, got {self.minibatches}")
+        if not 0 <= self.progress_weight < 1:
+            raise ValueError(f"progress_weight must be in [0, 1), so that success ranks first: {self.progress_weight}")
 
 
 class GRPOLearner:
-    """Holds policy, optimiser and sampler; `update` makes one step; `state` is all that a resume needs."""
+    """Holds policy, optimiser and collector; `update` makes one step; `state` is all that a resume needs."""
 
-    def __init__(
-        self,
-        policy: TrainedPolicy,
-        simulator: VectorSimulator,
-        config: GRPOConfig,
-        scenarios: Sequence[Scenario],
-    ) -> None:
-        """scenarios: to train on, taken in turn."""
+    def __init__(self, policy: TrainedPolicy, collector: Collector, config: GRPOConfig) -> None:
         self.policy = policy
-        self.simulator = simulator
         self.config = config
         self.step = 0
-        self.optimiser = torch.optim.AdamW(
-            policy.model.parameters(), lr=config.learning_rate, betas=(0.9, 0.999), weight_decay=config.weight_decay
-        )
-        self.sampler = GroupSampler(
-            config.sampling,
-            scenarios,
-            groups=config.groups,
-            group_size=config.group_size,
-            max_worlds=simulator.max_worlds,
-        )
-        self.reference = copy.deepcopy(policy.model).requires_grad_(False) if config.kl_coefficient else None
+        self.collector = collector
+        self.actor = PolicyUpdate(policy, config)
+
+    @property
+    def finished(self) -> bool:
+        return budget_spent(self.config, self.step, self.collector)
 
     def update(self) -> dict[str, float]:
         """Samples a batch and learns from it; returns the step's scalars."""
         times = PartTimes()
-        batch = self.sampler.fill(lambda scenarios, number: self._draw(scenarios, number, times))
-        scalars = batch_scalars(batch, self.config)
+        batch = self.collector.collect(self.step, times)
+        scalars = batch_scalars(batch) | {"control_steps": float(self.collector.control_steps)}
         if batch.trajectories is not None:
             with times.part("update"):
                 scalars |= self._learn(batch.trajectories)
         self.step += 1
         return scalars | {f"seconds/{name}": seconds for name, seconds in times.seconds.items()}
 
-    def _draw(self, scenarios: list[Scenario], number: int, times: PartTimes) -> Trajectories:
-        return sample_trajectories(
-            self.simulator,
-            self.policy,
-            scenarios,
-            temperature=self.config.temperature,
-            random_key=(self.config.seed, ROLLOUT, self.step, number),
-            policy_step=self.step,
-            times=times,
-        )
-
     def _learn(self, batch: Trajectories) -> dict[str, float]:
-        """Makes epochs x minibatches optimiser steps; returns means over all of the valid tokens."""
-        config, codec = self.config, self.policy.record.codec
-        advantages = group_advantages(batch.rewards, config.group_size)
-        sums: dict[str, float] = dict.fromkeys(("clipped", "kl", "ratio", "entropy", "tokens", "loss", "norm"), 0.0)
-        optimiser_steps = 0
-        self.policy.model.train()
-        for group in self.optimiser.param_groups:
-            group["lr"] = config.learning_rate * min(1.0, (self.step + 1) / max(config.warmup_steps, 1))
-        for epoch in range(config.epochs):
-            order = np.random.default_rng([config.seed, SHUFFLE, self.step, epoch]).permutation(len(batch))
-            for chosen in np.array_split(order, min(config.minibatches, len(batch))):
-                part = batch.select(chosen)
-                mask = token_mask(
-                    part.trajectory, part.chunk, part.steps,
-                    chunk_steps=codec.chunk_steps, knots=codec.knots, action_dim=codec.dim,
-                )  # fmt: skip
-                weights = token_weights(mask, part.trajectory, len(part), config.aggregation)
-                self.optimiser.zero_grad(set_to_none=True)
-                for piece in frame_pieces(part, advantages[chosen], weights, config.frames_a_forward):
-                    for name, value in self._accumulate(piece).items():
-                        sums[name] += value
-                norm = torch.nn.utils.clip_grad_norm_(self.policy.model.parameters(), config.gradient_clip)
-                self.optimiser.step()
-                sums["norm"] += float(norm)
-                optimiser_steps += 1
-        self.policy.model.eval()
-        tokens = max(sums["tokens"], 1.0)
-        return {
-            "loss": sums["loss"] / optimiser_steps,
-            "clip_fraction": sums["clipped"] / tokens,
-            "kl": sums["kl"] / tokens,
-            "ratio": sums["ratio"] / tokens,
-            "entropy": sums["entropy"] / tokens,
-            "gradient_norm": sums["norm"] / optimiser_steps,
-        }
-
-    def _accumulate(self, piece: dict[str, Any]) -> dict[str, float]:
-        """Adds the gradient of one piece of a minibatch; returns sums over its valid tokens."""
         config = self.config
-        logits = self.policy.model(**piece["inputs"])
-        new, entropy = log_probs_and_entropy(logits, piece["tokens"], config.temperature)
-        weights: Tensor = piece["weights"]
-        surrogate = clipped_surrogate(
-            new, piece["log_probs"], piece["advantages"], weights,
-            clip_low=config.clip_low, clip_high=config.clip_high,
-        )  # fmt: skip
-        loss = surrogate.loss
-        if config.entropy_coefficient:
-            loss = loss - config.entropy_coefficient * (weights * entropy).sum()
-        if self.reference is not None:
-            with torch.no_grad():
-                before = log_probs(self.reference(**piece["inputs"]), piece["tokens"], config.temperature)
-            loss = loss + config.kl_coefficient * (weights * k3(new, before)).sum()
-        loss.backward()
-        return {
-            "loss": float(loss.detach()),
-            "clipped": surrogate.clipped,
-            "kl": surrogate.kl,
-            "ratio": surrogate.ratio,
-            "tokens": surrogate.tokens,
-            "entropy": float(entropy.detach()[weights > 0].sum()),
-        }
+        rewards = progress_rewards(batch, config.progress_weight)
+        advantages = group_advantages(rewards, config.group_size, config.advantage_scale)
+        scalars = {"staleness": float(self.step - batch.policy_step.min())}
+        if config.progress_weight and not batch.success.all():
+            scalars["progress"] = float(rewards[~batch.success].mean() / config.progress_weight)
+        return scalars | self.actor.learn(batch, advantages[batch.trajectory], self.step)
+
+    def close(self) -> None:
+        self.collector.close()
 
     def state(self) -> dict[str, Any]:
-        reference = self.reference.state_dict() if self.reference is not None else None
-        return {
-            "model": self.policy.model.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "sampler": self.sampler.state(),
-            "reference": reference,
-        }
+        return self.actor.state() | {"collector": self.collector.state()}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Takes what `state` gave, with the `step` it was saved at."""
         self.step = int(state["step"])
-        self.policy.model.load_state_dict(state["model"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.sampler.load_state(state["sampler"])
-        if self.reference is not None:
-            self.reference.load_state_dict(state["reference"])
+        self.actor.load_state(state)
+        self.collector.load_state(state["collector"], self.step)
 
 
-def frame_pieces(
-    part: Trajectories, advantages: np.ndarray, weights: np.ndarray, frames: int
-) -> Iterator[dict[str, Any]]:
-    """Yields tensors of at most `frames` frames; advantages: (N,), one a trajectory; weights: (F, K, A)."""
-    of_frame = advantages[part.trajectory].astype(np.float32)
-    for start in range(0, part.frames, frames):
-        rows = slice(start, start + frames)
-        own = {"tokens": part.tokens, "log_probs": part.log_probs, "advantages": of_frame, "weights": weights}
-        inputs = to_tensors({name: array[rows] for name, array in part.inputs.items()})
-        yield {"inputs": inputs, **to_tensors({name: array[rows] for name, array in own.items()})}
+def budget_spent(config: SurrogateConfig, step: int, collector: Collector) -> bool:
+    """Returns whether a run has made its steps, or simulated its control steps where it has such a budget."""
+    spent = bool(config.control_steps) and collector.control_steps >= config.control_steps
+    return spent or step >= config.steps
 
 
-def batch_scalars(batch: Batch, config: GRPOConfig) -> dict[str, float]:
+def batch_scalars(batch: Batch) -> dict[str, float]:
     """Returns what the draws of one batch say: success is that of every trajectory drawn, kept or not."""
     scalars: dict[str, float] = {
         "groups_drawn": batch.drawn_groups,

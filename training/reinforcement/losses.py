@@ -1,8 +1,8 @@
-"""The clipped surrogate of GRPO on action tokens, and which tokens count.
+"""The clipped surrogate on action tokens, and which tokens count.
 
-The ratio is taken per action token; clip range 0.2 below and 0.28 above ("clip higher", DAPO, Yu et al. 2025); the
-loss is the mean over a trajectory's valid tokens, then over trajectories. Weights that sum to 1 express that mean,
-so that a batch can be cut into pieces of any size whose losses add up to the same number.
+The ratio is taken per action token unless asked otherwise; clip range 0.2 below and 0.28 above ("clip higher", DAPO,
+Yu et al. 2025); the loss is the mean over a trajectory's valid tokens, then over trajectories. Weights that sum to 1
+express that mean, so that a batch can be cut into pieces of any size whose losses add up to the same number.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,8 @@ from torch import Tensor
 # Keeps a runaway ratio finite in float32; the clip has removed its gradient long before, or it dwarfs all others.
 LARGEST_LOG_RATIO = 20.0
 
-Aggregation = Literal["trajectory_mean", "token_mean"]
+Aggregation = Literal["trajectory_mean", "token_mean", "constant"]
+RatioOf = Literal["token", "chunk"]
 
 
 def token_mask(
@@ -32,13 +33,17 @@ def token_mask(
 
 
 def token_weights(mask: np.ndarray, trajectory: np.ndarray, count: int, aggregation: Aggregation) -> np.ndarray:
-    """Returns float32 (F, K, A) weights that sum to 1 over the valid tokens of `count` trajectories.
+    """Returns float32 (F, K, A) weights of the valid tokens of `count` trajectories; others weigh 0.
 
-    trajectory_mean: every trajectory weighs the same (the paper). token_mean: every token does (DAPO).
+    trajectory_mean: every trajectory weighs the same (the paper). token_mean: every token does (DAPO). Both sum to 1.
+    constant: every token weighs one over `count` times the most tokens that a trajectory has, so that a long failure
+    is not diluted by its own length (Dr.GRPO, Liu et al. 2025).
     """
     if aggregation == "token_mean":
         return (mask / max(mask.sum(), 1)).astype(np.float32)
     tokens = np.bincount(trajectory, weights=mask.sum(axis=(1, 2)), minlength=count)
+    if aggregation == "constant":
+        return (mask / max(tokens.max() * count, 1)).astype(np.float32)
     return (mask / np.maximum(tokens, 1)[trajectory][:, None, None] / count).astype(np.float32)
 
 
@@ -64,14 +69,20 @@ def clipped_surrogate(
     *,
     clip_low: float,
     clip_high: float,
+    ratio_of: RatioOf = "token",
 ) -> SurrogateLoss:
     """Returns the weighted sum of -min(r A, clip(r, 1 - clip_low, 1 + clip_high) A).
 
-    log-probabilities and weights: (F, K, A); advantages: (F,), the trajectory's. Tokens of weight 0 are masked.
+    log-probabilities and weights: (F, K, A); advantages: (F,), the decision's. Tokens of weight 0 are masked.
+    ratio_of chunk: r is the geometric mean of a decision's ratios (GSPO, Zheng et al. 2025, whose sequence is a whole
+    answer; here it is what the policy decides at once).
     """
     # A masked token may have any ratio: its overflow would be a NaN in the gradient, even under a weight of 0.
     valid = weights > 0
     log_ratio = torch.where(valid, new_log_probs - old_log_probs, torch.zeros_like(new_log_probs))
+    if ratio_of == "chunk":
+        mean = log_ratio.sum((1, 2)) / valid.sum((1, 2)).clamp(min=1)
+        log_ratio = torch.where(valid, mean[:, None, None], log_ratio)
     ratio = log_ratio.clamp(max=LARGEST_LOG_RATIO).exp()
     advantage = advantages[:, None, None]
     free = ratio * advantage

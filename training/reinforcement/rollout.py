@@ -12,10 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 
 from rehearsal.simulation import Scenario, VectorSimulator
-from training.policies.token_distribution import Decoding, decode, sample
+from training.policies.policy import Decoding, Policy
 from training.policies.trained_policy import TrainedPolicy
 from training.reinforcement.trajectory import Trajectories, concatenate
 
@@ -63,7 +62,7 @@ def sample_trajectories(
     keep_inputs: off, the trajectories hold no pictures: for evaluation.
     """
     times = times or PartTimes()
-    codec = policy.record.codec
+    codec = policy.codec
     chunks = -(-simulator.horizon_steps // codec.chunk_steps)
     uniform = np.random.default_rng(list(random_key)).random((len(scenarios), chunks, codec.knots, codec.dim))
     parts = []
@@ -97,15 +96,13 @@ def _sample_round(
         with times.part("rendering"):
             seen = simulator.observe(worlds.tolist())
         with times.part("policy"):
-            inputs = policy.record.transform(seen)
-            numbers = torch.from_numpy(uniform[worlds, chunk]).to(policy.model.device)
-            drawn, log_probs = sample(policy.logits(inputs), temperature, numbers)
-            tokens = drawn.cpu().numpy()
+            inputs = policy.transform(seen)
+            tokens, log_probs = policy.sample(inputs, temperature, uniform[worlds, chunk])
             actions = policy.actions(tokens, seen.state)
         with times.part("physics"):
             simulator.step(worlds.tolist(), actions)
         frames.append(inputs if keep_inputs else {})
-        records.append((tokens, log_probs.cpu().numpy(), worlds, np.full(len(worlds), chunk)))
+        records.append((tokens, log_probs, worlds, np.full(len(worlds), chunk)))
     tokens, log_probs_all, trajectory, chunk_number = (np.concatenate(column) for column in zip(*records, strict=True))
     outcomes = simulator.outcomes()
     return Trajectories(
@@ -123,17 +120,18 @@ def _sample_round(
 
 def run_greedy(
     simulator: VectorSimulator,
-    policy: TrainedPolicy,
+    policy: Policy,
     scenarios: Sequence[Scenario],
     *,
     decoding: Decoding = "argmax",
     times: PartTimes | None = None,
 ) -> Success:
-    """Returns how the greedy policy does on each scenario, in order; nothing is random."""
+    """Returns how the policy that would be served does on each scenario, in order."""
     times = times or PartTimes()
-    chunks = -(-simulator.horizon_steps // policy.record.codec.chunk_steps)
+    chunks = -(-simulator.horizon_steps // policy.chunk_steps)
     success, steps = [], []
     for start in range(0, len(scenarios), simulator.max_worlds):
+        policy.reset()
         with times.part("reset"):
             simulator.reset(scenarios[start : start + simulator.max_worlds])
         for _ in range(chunks):
@@ -143,8 +141,7 @@ def run_greedy(
             with times.part("rendering"):
                 seen = simulator.observe(worlds.tolist())
             with times.part("policy"):
-                tokens = decode(policy.logits(policy.record.transform(seen)), decoding)
-                actions = policy.actions(tokens.cpu().numpy(), seen.state)
+                actions = policy.act(seen, decoding)
             with times.part("physics"):
                 simulator.step(worlds.tolist(), actions)
         outcomes = simulator.outcomes()

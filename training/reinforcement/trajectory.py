@@ -46,13 +46,17 @@ class Trajectories:
         """The binary outcome, float64 (N,)."""
         return self.success.astype(np.float64)
 
+    def rows(self, indices: Sequence[int] | np.ndarray | np.integer) -> np.ndarray:
+        """Returns the frames, int64, of the trajectories named, or of one; a trajectory's own stay in order."""
+        order = np.argsort(self.trajectory, kind="stable")
+        start = np.concatenate([[0], np.cumsum(np.bincount(self.trajectory, minlength=len(self)))])
+        return np.concatenate([order[:0], *(order[start[i] : start[i + 1]] for i in np.atleast_1d(indices))])
+
     def select(self, indices: Sequence[int] | np.ndarray) -> "Trajectories":
         """Returns the trajectories named, renumbered in that order; a trajectory's frames stay in order."""
         chosen = np.asarray(indices, dtype=np.int64)
-        order = np.argsort(self.trajectory, kind="stable")
+        rows = self.rows(chosen)
         count = np.bincount(self.trajectory, minlength=len(self))
-        start = np.concatenate([[0], np.cumsum(count)])
-        rows = np.concatenate([order[:0], *(order[start[i] : start[i + 1]] for i in chosen)])
         values = {name: getattr(self, name)[rows] for name in PER_FRAME}
         values |= {name: getattr(self, name)[chosen] for name in PER_TRAJECTORY}
         values["trajectory"] = np.repeat(np.arange(len(chosen)), count[chosen])

@@ -9,7 +9,7 @@ from PIL import Image
 from rehearsal.cell import read_cell
 from rehearsal.simulation import ObservationBatch, Scenario, scenarios
 from rehearsal.transforms import square
-from training.policies.trained_policy import TrainedPolicy, load_policy
+from training.policies.policy import Policy, load_policy
 from training.simulators.twin.simulator import TwinSimulator
 
 
@@ -35,7 +35,7 @@ def draw(config: EpisodeStrip) -> str:
     rows, words = [], []
     for task in config.tasks or cell.tasks:
         policy = load_policy(config.runs / task / config.stage)
-        cameras = tuple({cell.cameras[0].name: None} | dict.fromkeys(policy.record.transform.cameras))
+        cameras = tuple({cell.cameras[0].name: None} | dict.fromkeys(policy.cameras))
         simulator = TwinSimulator(cell, task, cameras=cameras, side_px=config.side_px, max_worlds=1)
         frames = play(simulator, policy, scenarios(task, "held_out", 1, first=config.scenario)[0])
         words.append(f"{task} {'succeeded' if simulator.outcomes().success[0] else 'failed'}")
@@ -47,14 +47,14 @@ def draw(config: EpisodeStrip) -> str:
     return f"{config.out}: held-out scenario {config.scenario}: {', '.join(words)}"
 
 
-def play(simulator: TwinSimulator, policy: TrainedPolicy, scenario: Scenario) -> list[np.ndarray]:
+def play(simulator: TwinSimulator, policy: Policy, scenario: Scenario) -> list[np.ndarray]:
     """Returns what the simulator's first camera sees, uint8 (side, side, 3), at every decision and at the end.
 
     The policy gets the larger pictures averaged down to its own size.
     """
     simulator.reset([scenario])
     frames = []
-    side = policy.record.transform.side_px
+    side = policy.side_px
     while True:
         seen = simulator.observe([0])
         frames.append(seen.images[simulator.cameras[0]][0])

@@ -64,6 +64,11 @@ def write_plot(path: Path, result: Result) -> None:
     for row in range(rows):
         panels[row * columns].set_ylabel("success [%]", fontsize=9)
     panels[0].legend(fontsize=8, frameon=False, loc="lower right")
+    save_figure(figure, path, result)
+
+
+def save_figure(figure: Figure, path: Path, result: Result) -> None:
+    """Writes an SVG that says which figures it was drawn from."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # A fixed salt and no date: the same figures give the same file.
     with matplotlib.rc_context({"svg.hashsalt": "rehearsal"}):

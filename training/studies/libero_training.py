@@ -12,7 +12,7 @@ from rehearsal.errors import RehearsalError
 from rehearsal.results import write_result
 from rehearsal.simulation import Split
 from training.evaluation.success_rate import SuccessRate, evaluate_greedy
-from training.policies.trained_policy import load_policy
+from training.policies.policy import load_policy
 from training.run_folder import read_curve
 from training.simulators.workplace import Physics, read_workplace
 from training.studies.twin_tasks import curve_figures
@@ -72,9 +72,8 @@ def evaluate_task(task: str, config: LiberoTrainingStudy) -> dict[str, SuccessRa
         policy = load_policy(run)
         if policy.record.task != task:
             raise RehearsalError(f"{run} is a policy for {policy.record.task}, not for {task}")
-        transform = policy.record.transform
         simulator = workplace.simulator(
-            task, cameras=transform.cameras, side_px=transform.side_px, max_worlds=config.max_worlds
+            task, cameras=policy.cameras, side_px=policy.side_px, max_worlds=config.max_worlds
         )
         for split, ending in SPLITS.items():
             chosen = workplace.scenarios(task, split, config.n)

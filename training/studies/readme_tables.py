@@ -17,6 +17,7 @@ from rehearsal.results import Result, read_result
 from training.studies import libero_tables
 from training.studies.learning_curve_plot import is_current, write_plot
 from training.studies.markdown_table import markdown_table, success_cell
+from training.studies.recipes_plot import LABELS, write_recipes_plot
 
 STAGES = {"expert": "scripted expert", "sft": "SFT", "grpo": "SFT + GRPO"}
 PICTURES = Path("docs/pictures")
@@ -50,12 +51,45 @@ def twin_throughput(result: Result) -> str:
     return markdown_table(rows) + (f"\nTime of a GRPO rollout: {', '.join(shares)}." if shares else "")
 
 
+def diffusion_baseline(result: Result) -> str:
+    """Returns a row for each of the two policies."""
+    figures = result.figures
+    task = next(name.partition(".")[0] for name in figures if name.endswith(".diffusion.n"))
+    rows = [["policy", f"{task}, held out", "training steps", "ms a decision"]]
+    for name, shown in (("diffusion", "diffusion (small RDT)"), ("compact", "compact, action tokens")):
+        steps, time_ms = figures[f"training_steps.{name}"], figures[f"decision_ms.{name}"]
+        rows.append([shown, success_cell(figures, f"{task}.{name}"), f"{steps:.0f}", f"{time_ms:.1f}"])
+    demonstrations, count = (int(figures[name]) for name in ("demonstrations", f"{task}.diffusion.n"))
+    return markdown_table(rows) + (
+        f"\nSuccess in % with 95 % interval on the same {count} scenarios, after supervised training on the same "
+        f"{demonstrations} demonstrations."
+    )
+
+
 def learning_curves(name: str) -> Callable[[Result], str]:
     return lambda _: f"![Success against reinforcement steps]({PICTURES}/{name}.svg)\n"
 
 
+def recipes(result: Result) -> str:
+    """Returns a row for each recipe and, for each task, its success with interval and the seeds' range."""
+    figures = result.figures
+    tasks = sorted({name.partition(".")[0] for name in figures})
+    rows = [["recipe", *(word for task in tasks for word in (task, "seeds"))]]
+    for variant, label in {"sft": "SFT, where all begin", **LABELS}.items():
+        cells = []
+        for task in tasks:
+            name = f"{task}.{variant}"
+            seeds = [100 * value for key, value in figures.items() if key.startswith(f"{name}.seed_")]
+            spread = f"{min(seeds):.0f} to {max(seeds):.0f}" if len(seeds) > 1 else "–"
+            cells += [success_cell(figures, f"{name}.success"), spread]
+        rows.append([label, *cells])
+    table = markdown_table(rows)
+    return table + "\nGreedy success on held-out scenarios in %, with 95 % interval over the episodes of all seeds."
+
+
 SECTIONS: dict[str, Callable[[Result], str]] = {
     "twin_tasks": twin_tasks,
+    "diffusion_baseline": diffusion_baseline,
     "twin_throughput": twin_throughput,
     "twin_learning_curves": learning_curves("twin_learning_curves"),
     "libero_engine": libero_tables.engine,
@@ -63,8 +97,14 @@ SECTIONS: dict[str, Callable[[Result], str]] = {
     "libero_learning_curves": learning_curves("libero_learning_curves"),
     "libero_expert": libero_tables.expert,
     "libero_protocols": libero_tables.protocols,
+    "recipes": recipes,
+    "recipes_curves": learning_curves("recipes_curves"),
 }
-PLOTS = ("twin_learning_curves", "libero_learning_curves")
+PLOTS: dict[str, Callable[[Path, Result], None]] = {
+    "twin_learning_curves": write_plot,
+    "libero_learning_curves": write_plot,
+    "recipes_curves": write_recipes_plot,
+}
 
 
 def provenance_line(name: str, result: Result) -> str:
@@ -125,10 +165,10 @@ def update(root: Path) -> list[Path]:
     if after != before:
         readme.write_text(after, encoding="utf-8")
         changed.append(readme)
-    for name in PLOTS:
+    for name, write in PLOTS.items():
         source, picture = root / "results" / f"{name}.json", root / PICTURES / f"{name}.svg"
         if source.is_file() and not is_current(picture, result := read_result(source)):
-            write_plot(picture, result)
+            write(picture, result)
             changed.append(picture)
     return changed
 

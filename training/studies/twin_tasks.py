@@ -15,7 +15,7 @@ from rehearsal.simulation import scenarios
 from training.evaluation.success_rate import SuccessRate, evaluate_greedy
 from training.experts.evaluation import evaluate_expert
 from training.experts.expert import Expert
-from training.policies.trained_policy import load_policy
+from training.policies.policy import load_policy
 from training.run_folder import read_curve
 from training.simulators.twin.simulator import TwinSimulator
 
@@ -70,9 +70,8 @@ def evaluate_task(cell: Cell, task: str, config: TwinTasksStudy) -> dict[str, Su
         policy = load_policy(config.runs / task / stage)
         if policy.record.task != task:
             raise RehearsalError(f"{config.runs / task / stage} is a policy for {policy.record.task}, not for {task}")
-        transform = policy.record.transform
         simulator = TwinSimulator(
-            cell, task, cameras=transform.cameras, side_px=transform.side_px, max_worlds=config.max_worlds
+            cell, task, cameras=policy.cameras, side_px=policy.side_px, max_worlds=config.max_worlds
         )
         if not found:
             found["expert"] = evaluate_expert(simulator, Expert(cell, task), chosen)

@@ -1,0 +1,1 @@
+"""OpenVLA and OpenVLA-OFT: published checkpoints loaded, fine-tuned, reinforced and served."""

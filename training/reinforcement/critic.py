@@ -1,0 +1,125 @@
+"""The critic of PPO: a network of its own that says how good a situation is (FLaRe, Hu et al. 2025).
+
+It shares no weight with the policy: FLaRe found that a shared trunk lets the large early errors of the value spoil what
+the policy knows. It begins as a copy of the policy's trunk, whose pictures are already understood, with a new head.
+"""
+
+import copy
+from typing import Any, Protocol, cast
+
+import msgspec
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from training.policies.trained_policy import TrainedPolicy, to_tensors
+from training.reinforcement.policy_update import minibatches
+from training.reinforcement.trajectory import Trajectories
+
+SHUFFLE = 7
+"""Purpose of random numbers, so that no two ever share a seed."""
+
+
+class Trunk(Protocol):
+    """What a policy's model offers a critic beside its logits."""
+
+    @property
+    def feature_dim(self) -> int: ...
+
+    def features(self, **inputs: Tensor) -> Tensor:
+        """Returns float32 (B, feature_dim): what the model makes of its inputs, before the head of tokens."""
+        ...
+
+
+class CriticConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Options of the critic; the defaults are FLaRe's."""
+
+    learning_rate: float = 2e-5
+    warmup_control_steps: int = 200_000
+    """Control steps over which the critic alone learns, before the policy moves."""
+    coefficient: float = 0.5
+    """Weight of the squared error, which is not clipped."""
+    epochs: int = 4
+    """Passes over a batch."""
+    minibatches: int = 4
+    """Optimiser steps a pass."""
+    gradient_clip: float = 0.5
+    """Largest norm of the gradient."""
+
+
+class Critic(nn.Module):
+    """inputs -> values float32 (B,)."""
+
+    def __init__(self, policy: TrainedPolicy) -> None:
+        super().__init__()
+        self.trunk = copy.deepcopy(policy.model)
+        self.value = nn.Linear(cast(Trunk, self.trunk).feature_dim, 1)
+        # Before it has seen a reward a critic should say 0, not a random number.
+        nn.init.zeros_(self.value.weight)
+        nn.init.zeros_(self.value.bias)
+
+    def forward(self, **inputs: Tensor) -> Tensor:
+        return self.value(cast(Trunk, self.trunk).features(**inputs).float()).squeeze(-1)
+
+
+class CriticUpdate:
+    """Holds the critic and its optimiser."""
+
+    def __init__(self, policy: TrainedPolicy, config: CriticConfig, *, seed: int, frames_a_forward: int) -> None:
+        self.critic = Critic(policy).train()
+        self.config = config
+        self.seed = seed
+        self.frames_a_forward = frames_a_forward
+        used = [weights for name, weights in self.critic.named_parameters() if not name.startswith("trunk.head.")]
+        self.optimiser = torch.optim.AdamW(used, lr=config.learning_rate, betas=(0.9, 0.999), weight_decay=0.0)
+
+    def values(self, batch: Trajectories) -> np.ndarray:
+        """Returns the value float64 (F,) of each frame."""
+        found = []
+        with torch.no_grad():
+            for start in range(0, batch.frames, self.frames_a_forward):
+                rows = slice(start, start + self.frames_a_forward)
+                found.append(self.critic(**to_tensors({n: a[rows] for n, a in batch.inputs.items()}, self._device)))
+        return torch.cat(found).double().cpu().numpy()
+
+    def learn(self, batch: Trajectories, returns: np.ndarray, step: int) -> dict[str, float]:
+        """Fits the values to returns (F,); step: batches learned from before. Returns the step's scalars."""
+        config, losses = self.config, []
+        target = returns.astype(np.float32)
+        for epoch in range(config.epochs):
+            for chosen in minibatches(len(batch), config.minibatches, (self.seed, SHUFFLE, step, epoch)):
+                losses.append(self._step(batch, batch.rows(chosen), target))
+        spread = returns.var()
+        return {
+            "value_loss": float(np.mean(losses)),
+            "explained_variance": float(1 - (returns - self.values(batch)).var() / spread) if spread > 0 else 0.0,
+        }
+
+    def _step(self, batch: Trajectories, rows: np.ndarray, target: np.ndarray) -> float:
+        """Makes one optimiser step on the frames `rows`; returns their mean squared error."""
+        self.optimiser.zero_grad(set_to_none=True)
+        total = 0.0
+        for start in range(0, len(rows), self.frames_a_forward):
+            piece = rows[start : start + self.frames_a_forward]
+            values = self.critic(**to_tensors({n: a[piece] for n, a in batch.inputs.items()}, self._device))
+            error = (values - torch.from_numpy(target[piece]).to(self._device)).square().sum() / len(rows)
+            (self.config.coefficient * error).backward()
+            total += float(error.detach())
+        torch.nn.utils.clip_grad_norm_(self.critic.parameters(), self.config.gradient_clip)
+        self.optimiser.step()
+        return total
+
+    @property
+    def _device(self) -> torch.device:
+        return self.value_weight.device
+
+    @property
+    def value_weight(self) -> Tensor:
+        return self.critic.value.weight
+
+    def state(self) -> dict[str, Any]:
+        return {"model": self.critic.state_dict(), "optimiser": self.optimiser.state_dict()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.critic.load_state_dict(state["model"])
+        self.optimiser.load_state_dict(state["optimiser"])
