@@ -4,6 +4,7 @@ Frames: `world` has its origin on the table top below the middle of the arms, x 
 left, z up. Lengths in metres, angles in radians, times in seconds, unless a name says otherwise.
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -70,12 +71,33 @@ class Actuators(_Strict, frozen=True):
     delay_s: Delay
 
 
-class Arm(_Strict, frozen=True):
-    """One arm. `base_position_m` and `base_yaw_rad` place its base frame in the world."""
+class CanBus(_Strict, frozen=True, kw_only=True):
+    """Where an arm is reached, and which firmware is expected there.
+
+    interface: python-can's; `socketcan` for hardware, `rehearsal` for the firmware emulator on this host. channel: the
+    network interface's name, or the emulated bus's. usb_port: where launch/can_up.sh finds the adapter, as `ethtool -i`
+    and `dmesg` name it. firmware: what the arm answers when it is asked.
+    """
+
+    interface: Literal["socketcan", "rehearsal"]
+    channel: Annotated[str, Meta(pattern="^[a-z][a-z0-9_]{0,14}$")]  # Linux allows 15 characters
+    firmware: Annotated[str, Meta(pattern=r"^S-V[0-9]+\.[0-9]+-[0-9]+$")]
+    usb_port: Annotated[str, Meta(pattern=r"^[0-9]+-[0-9.]+:[0-9]+\.[0-9]+$")] | None = None
+
+    @property
+    def kinematics(self) -> str:
+        """The kinematics version that `firmware` has: the joints' zero moved after S-V1.6-3."""
+        version = tuple(int(number) for number in re.findall(r"[0-9]+", self.firmware))
+        return "after_s_v1_6_3" if version > (1, 6, 3) else "s_v1_6_3_and_earlier"
+
+
+class Arm(_Strict, frozen=True, kw_only=True):
+    """One arm. `base_position_m` and `base_yaw_rad` place its base frame in the world; a twin needs no `can`."""
 
     name: Annotated[str, Meta(pattern="^[a-z][a-z0-9_]*$")]
     model: Literal["piper"]
     kinematics: Literal["s_v1_6_3_and_earlier", "after_s_v1_6_3"]
+    can: CanBus | None = None
     base_position_m: Vector3
     base_yaw_rad: Radian
     home_joint_rad: Joints
@@ -92,6 +114,10 @@ class Arm(_Strict, frozen=True):
         if not closed <= self.home_gripper_opening_m <= opened:
             raise ValueError(
                 f"home_gripper_opening_m is {self.home_gripper_opening_m}; its limits are {closed} to {opened}"
+            )
+        if self.can and self.can.kinematics != self.kinematics:
+            raise ValueError(
+                f"can.firmware {self.can.firmware} has the kinematics {self.can.kinematics}, not {self.kinematics}"
             )
 
 
@@ -201,8 +227,26 @@ class Randomisation(_Strict, frozen=True):
     distractors: Annotated[int, Meta(ge=0, le=8)]
 
 
-class Cell(_Strict, frozen=True):
-    """One robot workplace."""
+class Emulator(_Strict, frozen=True):
+    """How the emulated arms' physics differ from the twin's: factors on the cell's values (1 changes nothing), and more.
+
+    joint_friction_nm: dry friction, which the twin has none of. gravity_compensation: the share of its weight that the
+    firmware carries, 1 in the twin. extra_delay_s: on top of the actuators' delay. reference_acceleration_rad_s2: of
+    the firmware's own ramp towards a target, which the twin does not have.
+    """
+
+    stiffness_factor: Positive
+    damping_factor: Positive
+    mass_factor: Positive
+    contact_friction_factor: Positive
+    joint_friction_nm: tuple[NonNegative, NonNegative, NonNegative, NonNegative, NonNegative, NonNegative]
+    gravity_compensation: Annotated[float, Meta(ge=0, le=1.2)]
+    extra_delay_s: Delay
+    reference_acceleration_rad_s2: Positive
+
+
+class Cell(_Strict, frozen=True, kw_only=True):
+    """One robot workplace; `emulator` only where its arms can be emulated."""
 
     name: Annotated[str, Meta(pattern="^[a-z][a-z0-9_]*$")]
     description: str
@@ -214,6 +258,7 @@ class Cell(_Strict, frozen=True):
     cameras: Annotated[tuple[Camera, ...], Meta(min_length=1)]
     randomisation: Randomisation
     guard: Guard = Guard()
+    emulator: Emulator | None = None
 
     def __post_init__(self) -> None:
         if self.guard.setpoint_age_s <= self.control_period_s:

@@ -92,7 +92,8 @@ class ArmState:
     """One arm as its feedback shows it; arrays are the reader's own copies.
 
     read_at_s: when it was read. stamps_s: message name (MESSAGES) -> when the last one came, NEVER before the first.
-    joint_rad, joint_velocity_rad_s: (6,). at_target: the firmware's motion flag. faults: worst first, empty when well.
+    joint_rad, joint_velocity_rad_s: (6,). gripper_effort_nm: torque of the gripper's motor. at_target: the firmware's
+    motion flag. faults: worst first, empty when well.
     """
 
     read_at_s: float
@@ -100,7 +101,7 @@ class ArmState:
     joint_rad: np.ndarray
     joint_velocity_rad_s: np.ndarray
     gripper_opening_m: float
-    gripper_force_n: float
+    gripper_effort_nm: float
     mode: ControlMode
     at_target: bool
     emergency_stopped: bool
