@@ -7,9 +7,10 @@ Modes and what leads from one to the next (GuardState.mode):
        '--- stop request, failed check, deadline passed, fault: from anywhere, latched
     stopped --feedback does not confirm the stop in time--> damped: the end; the guard must be started anew
 
-A stop is of category 2 of IEC 60204-1: the arms are held where they were measured, with power on; grippers keep their
-last target, so that nothing is dropped. A release moves nothing: targets begin at the measured pose, and setpoints
-from before it are refused (their epoch is old). The guard begins stopped.
+A stop is of category 2 of IEC 60204-1: with power on, the arms are sent where they are measured, in every tick until
+they stand, and held there; grippers keep their last target, so that nothing is dropped. A release moves nothing:
+targets begin at the measured pose, and setpoints from before it are refused (their epoch is old). The guard begins
+stopped.
 
 If this process dies the arms' firmware holds the last target that it got, with power on. Nobody stops the arms by
 software then until the guard runs again (systemd starts it, and it holds); the hardwired emergency stop remains.
@@ -100,6 +101,7 @@ class Guard:
         now_s = clock.now_s()
         self._states: list[ArmState] = [arm.read() for arm in self._arms]
         self._faults = [""] * len(self._arms)  # of this process's own access to an arm
+        self._read()
         self._segment = rest(self._measured(), now_s)
         self._sent = self._segment.end
         self._until_s = float("inf")
@@ -109,6 +111,7 @@ class Guard:
         self._clamped: tuple[str, ...] = ()
         self._release_id, self._release_refused = 0, ""
         self._watches: dict[int, StopWatch] = {}  # arm -> while its stop is not confirmed
+        self._stood_s = now_s
         self._damped: list[int] = []  # arms that were told to sink
         self._damped_at_s = float("-inf")
         self._tick = 0
@@ -142,13 +145,14 @@ class Guard:
                 self._states[i] = arm.read()
             except ArmFaultError as error:
                 self._faults[i] = str(error)
+        self._oldest_s = [min(state.stamps_s[name] for name in FEEDBACK) for state in self._states]
 
     def _measured(self) -> np.ndarray:
         return np.concatenate([state.position for state in self._states])
 
     def _ages_s(self, now_s: float) -> list[float]:
         """Age of the oldest position or speed of each arm."""
-        return [now_s - min(state.stamps_s[name] for name in FEEDBACK) for state in self._states]
+        return [now_s - oldest_s for oldest_s in self._oldest_s]
 
     def _fault_texts(self) -> list[str]:
         """The worst fault of each arm, else of this process's access to it, else nothing."""
@@ -178,12 +182,6 @@ class Guard:
             standing_s=None,
             confirmation="pending",
         )
-        # Where an arm is not seen any more, it is held where it was last sent to: nearer to the truth than the past.
-        held = self._segment.at(now_s)
-        for i, age_s in enumerate(self._ages_s(now_s)):
-            if age_s <= self._cell.guard.feedback_age_s:
-                held[self._parts[i].start : self._parts[i].start + JOINTS_PER_ARM] = self._states[i].joint_rad
-        self._segment = rest(held, now_s)
         self._watches = {
             i: StopWatch(
                 guard=self._cell.guard,
@@ -193,7 +191,23 @@ class Guard:
             )
             for i, (arm, state) in enumerate(zip(self._cell.arms, self._states))
         }
+        self._hold(now_s)
         log.log(logging.INFO if reason == "started" else logging.WARNING, "STOP (%s): %s", reason, message)
+
+    def _hold(self, now_s: float) -> None:
+        """Holds the arms whose stop is not confirmed where they are measured; grippers keep their target.
+
+        Called in every tick until they stand: the pose measured when a stop begins is one that an arm which moves has
+        to come back to. Where an arm cannot be seen, or not be believed, it is held where it was last sent to.
+        """
+        held, limits, ages_s = self._segment.at(now_s), self._cell.guard, self._ages_s(now_s)
+        for i in self._watches:
+            joints = slice(self._parts[i].start, self._parts[i].start + JOINTS_PER_ARM)
+            measured = self._states[i].joint_rad
+            near = np.all(np.abs(measured - held[joints]) <= limits.joint_jump_rad)
+            if ages_s[i] <= limits.feedback_age_s and near:
+                held[joints] = measured
+        self._segment = rest(held, now_s)
 
     def _look_at_release(self, now_s: float) -> None:
         """Releases the stop that a new request names, or says why not."""
@@ -279,6 +293,7 @@ class Guard:
             shown = watch.judge(now_s, ages_s[i], self._states[i].joint_velocity_rad_s)
             if shown == "pending":
                 continue
+            self._stood_s = max(self._stood_s, watch.still_since_s)
             del self._watches[i]
             if shown == "unverified":
                 self._mode = "damped"
@@ -287,12 +302,14 @@ class Guard:
                 log.error(
                     "STOP UNVERIFIED: feedback does not confirm that %s stops; damped descent commanded", name
                 )
+        if self._watches:
+            self._hold(now_s)
         if self._last_stop.confirmation == "pending":
             if self._damped:
                 self._last_stop = msgspec.structs.replace(self._last_stop, confirmation="unverified")
             elif not self._watches:
                 self._last_stop = msgspec.structs.replace(
-                    self._last_stop, confirmation="standing", standing_s=now_s
+                    self._last_stop, confirmation="standing", standing_s=self._stood_s
                 )
         if self._damped and now_s - self._damped_at_s >= REPEAT_DAMPED_S:
             self._damped_at_s = now_s

@@ -50,7 +50,7 @@ class Release(_Message, frozen=True):
 
 
 class Stop(_Message, frozen=True):
-    """The last stop. at_s: when it was decided; standing_s: when feedback showed that the arms stand, None before."""
+    """The last stop. at_s: when it was decided; standing_s: since when the arms stand, None before they do."""
 
     stop_id: int
     reason: Reason

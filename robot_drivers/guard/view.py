@@ -1,5 +1,6 @@
 """States and recordings for human eyes: a few lines, a table, or a picture."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +56,7 @@ def notable(before: GuardState | None, state: GuardState) -> bool:
 
 def print_recording(recording: Recording, last_s: float, every: int, console: Console | None = None) -> None:
     """Prints one row for `every` ticks, and one for each tick at which something changed."""
-    console = console or Console()
+    console = console or (Console() if sys.stdout.isatty() else Console(width=140))
     states = last(recording, last_s)
     stop = states[-1].stop
     timing = ", ".join(f"{name} {value:.3g}" for name, value in recording.timing.items())

@@ -133,7 +133,37 @@ def test_a_stop_request_holds_at_the_next_tick_and_latches(make_bench: MakeBench
     bench.client.post(measured + FORWARD)
     state = bench.run(0.5)
     assert state.mode == "stopped" and state.refused == "stopped" and state.stop.confirmation == "standing"
+    assert state.stop.standing_s == pytest.approx(state.stop.at_s + TICK_S)  # not when it had been sure of it
     np.testing.assert_allclose(state.sent[:6], measured[:6], atol=1e-12)
+
+
+def test_an_arm_that_rolls_out_is_held_where_it_comes_to_rest(make_bench: MakeBench) -> None:
+    bench = make_bench()
+    bench.release()
+    bench.follow(20, FORWARD)
+    arm = bench.arms[0]
+    arm.deaf = True  # the servo's delay: it goes on for 30 ms
+    bench.client.stop("look")
+    for _ in range(6):
+        state = bench.run(TICK_S)
+        np.testing.assert_allclose(state.sent[:6], arm.position[:6], atol=1e-12)
+    arm.deaf, came_to = False, arm.position.copy()
+    bench.run(0.1)
+    np.testing.assert_allclose(arm.position, came_to, atol=1e-9)  # and does not come back
+    assert bench.state.stop.confirmation == "standing"
+    arm.position[1] += 0.01  # from now on the pose is fixed: a push is not followed
+    arm.top_speed_rad_s = 0.0
+    np.testing.assert_allclose(bench.run(0.1).sent[1], came_to[1], atol=1e-9)
+
+
+def test_a_pose_that_cannot_be_is_not_held(make_bench: MakeBench) -> None:
+    bench = make_bench(joint_jump_rad=0.3)
+    bench.release()
+    sent = np.array(bench.state.sent)
+    bench.arms[0].position[0] += 0.31  # spoilt feedback
+    bench.arms[0].top_speed_rad_s = 0.0
+    bench.client.stop("look")
+    np.testing.assert_allclose(bench.run(TICK_S).sent, sent, atol=1e-12)
 
 
 def test_a_stop_does_not_drop_what_the_gripper_holds(make_bench: MakeBench) -> None:
@@ -159,7 +189,7 @@ def test_only_the_stop_that_was_seen_is_released(make_bench: MakeBench) -> None:
     state = bench.run(TICK_S)
     assert state.mode == "stopped" and state.stop.reason == "requested"  # the request of the same tick wins
     bench.client.stop("three")
-    bench.run(TICK_S)
+    bench.run(0.1)
     bench.ask_release(seen.stop_id)
     state = bench.run(TICK_S)
     assert state.mode == "stopped" and "is not the last one" in state.release_refused

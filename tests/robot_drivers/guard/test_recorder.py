@@ -56,7 +56,9 @@ def test_a_stop_is_recorded_with_what_came_after_it(make_bench: MakeBench, tmp_p
 
     run(bench.guard, Ticker(bench.clock, TICK_S), recorder, Watchdog(), ended)
     requested, last = (
-        read_recording(path) for reason in ("requested", "ended") for path in tmp_path.glob(f"*-{reason}.msgpack")
+        read_recording(path)
+        for reason in ("requested", "ended")
+        for path in tmp_path.glob(f"*-{reason}.msgpack")
     )
     assert (requested.reason, last.reason) == ("requested", "ended")
     stopped = [state.mode for state in requested.states].index("stopped")
@@ -142,7 +144,7 @@ def test_a_recording_is_shown_where_something_changed(make_bench: MakeBench, tmp
     assert "because: requested; overruns 2" in text and "requested: a hand in the cell (standing)" in text
     rows = [line.split()[:2] for line in text.splitlines()[3:]]
     # Every 50th tick, the one of the stop, and the one at which feedback confirms it.
-    assert rows == [["-495", "ready"], ["-310", "stopped"], ["-305", "stopped"], ["-245", "stopped"]]
+    assert rows == [["-495", "ready"], ["-310", "stopped"], ["-285", "stopped"], ["-245", "stopped"]]
     plot_recording(recording, 10.0, tmp_path / "picture.svg")
     assert "arm_joint1" in (tmp_path / "picture.svg").read_text()
     with pytest.raises(RehearsalError, match=r"cannot draw .*\.gif; valid endings: \.png, \.svg, \.pdf"):
