@@ -223,7 +223,7 @@ def measure_stops(cell: Cell, runs: int, rng: np.random.Generator, measured: Mea
 
 def measure_kills(cell: Cell, kills: int, rng: np.random.Generator, measured: Measured) -> None:
     """Kills the source at a random moment of a motion, `kills` times."""
-    geometry, context = CellGeometry(cell), multiprocessing.get_context("spawn")
+    geometry, context = CellGeometry(cell), multiprocessing.get_context("fork")  # starts in no time
     for _ in track(range(kills), "killed sources"):
         seed = int(rng.integers(1 << 31))
         with GuardClient(cell) as client:
