@@ -12,16 +12,18 @@ from rehearsal.config import read_toml
 from training.imitation.sft_diffusion_run import DiffusionRun
 from training.imitation.sft_run import SFTRun
 from training.reinforcement.grpo_run import GRPORun
+from training.reinforcement.ppo_run import PPORun
 from training.simulators.workplace import read_workplace
 
 LAUNCH = Path(__file__).parents[2] / "launch"
 CELLS = sorted((LAUNCH / "cells").glob("*.toml"))
 SCRIPTS = sorted(LAUNCH.glob("*.sh"))
-TRAINING = sorted((LAUNCH / "training").glob("*.toml"))
+TRAINING = sorted((LAUNCH / "training").rglob("*.toml"))
 # The end of a training config's name says which command reads it.
-RUNS: dict[str, type[SFTRun] | type[GRPORun] | type[DiffusionRun]] = {
+RUNS: dict[str, type[SFTRun] | type[GRPORun] | type[PPORun] | type[DiffusionRun]] = {
     "sft": SFTRun,
     "grpo": GRPORun,
+    "ppo": PPORun,
     "diffusion": DiffusionRun,
 }
 
@@ -58,16 +60,20 @@ def test_a_training_config_is_read_by_its_command(path: Path) -> None:
     workplace = read_workplace(LAUNCH.parent / config.cell, config.suite, horizon_steps=config.horizon_steps)
     if isinstance(config, SFTRun):
         workplace.check_task(config.task)
-        assert set(config.policy.cameras) <= set(workplace.cameras)
+        cameras = config.openvla.cameras if config.checkpoint else config.policy.cameras
+        assert set(cameras) <= set(workplace.cameras)
         ActionCodec(
             chunk_steps=config.policy.chunk_steps, knots=config.policy.knots, bins=2,
             lower=(0.0,), upper=(1.0,), relative=(False,),
         )  # fmt: skip
 
 
-@pytest.mark.parametrize("path", [p for p in TRAINING if p.stem.endswith("_grpo")], ids=lambda path: path.stem)
+REINFORCEMENT = [path for path in TRAINING if path.stem.endswith(("_grpo", "_ppo"))]
+
+
+@pytest.mark.parametrize("path", REINFORCEMENT, ids=lambda path: path.stem)
 def test_reinforcement_begins_where_a_fine_tuning_config_ends(path: Path) -> None:
-    config = read_toml(path, GRPORun)
+    config = read_toml(path, PPORun if path.stem.endswith("_ppo") else GRPORun)
     before = [read_toml(p, SFTRun) for p in TRAINING if p.stem.endswith("_sft")]
     begun = next((sft for sft in before if sft.out == config.policy), None)
     assert begun is not None, f"no *_sft.toml ends in {config.policy}"

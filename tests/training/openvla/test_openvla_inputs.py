@@ -5,14 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sentencepiece
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from rehearsal.errors import RehearsalError
 from rehearsal.simulation import ObservationBatch
 from training.imitation.demonstration_set import DemonstrationSet
 from training.policies.openvla.image_pipeline import centre_crop, jpeg_round_trip, lanczos, prepare
-from training.policies.openvla.prompt import make_tokenizer, prompt_ids, read_tokenizer
+from training.policies.openvla.prompt import make_tokenizer, prompt, prompt_ids, read_tokenizer
 from training.policies.openvla.statistics import (
     StateBounds,
     action_codec,
@@ -42,15 +44,33 @@ def test_each_stage_of_a_picture_is_the_references(reference: dict[str, np.ndarr
 
 
 def test_whole_pictures_are_the_references(reference: dict[str, np.ndarray]) -> None:
-    turned = prepare(reference["picture.raw"][None], 224, rotate=True, resize_first=False)
+    # The reference turns the stock picture, which is upside down, by 180 degrees: the upright one, mirrored.
+    turned = prepare(reference["picture.raw"][None, ::-1], 224, mirror=True, resize_first=False)
     assert same(turned[0, ::4], reference["picture.cropped"]) >= 0.999
-    wide = prepare(reference["rectangle.raw"][None], 224, rotate=False, resize_first=False)
+    wide = prepare(reference["rectangle.raw"][None], 224, mirror=False, resize_first=False)
     assert same(wide[0, ::4], reference["rectangle.cropped"]) >= 0.999
+
+
+def test_aloha_pictures_are_squashed_whole_by_pillow(reference: dict[str, np.ndarray], tmp_path: Path) -> None:
+    """The public evaluation resizes the whole 640x480 picture to 256x256, bicubic, before all else."""
+    make_tokenizer(tmp_path, WORDS)
+    wide = np.asarray(Image.fromarray(reference["rectangle.raw"]).resize((640, 480)))
+    squashed = np.asarray(Image.fromarray(wide).resize((256, 256), Image.Resampling.BICUBIC))
+    expected = centre_crop(lanczos(jpeg_round_trip(squashed)[None], 224))
+    batch = ObservationBatch(images={"head": wide[None]}, state=np.zeros((1, 1), np.float32), instructions=WORDS)
+    for squash in (True, False):
+        transform = OpenVLATransform(
+            cameras=("head",), side_px=256, input_px=224, mirror=False, resize_first=True, squash=squash,
+            state=None, state_values=1, prompt_length=24,
+        ).at(tmp_path)  # fmt: skip
+        found = transform(batch)
+        assert np.array_equal(found["images"][:, 0], expected) == squash
+        assert found["state"].shape == (1, 0)
 
 
 def test_aloha_pictures_are_made_square_first() -> None:
     flat = np.full((1, 480, 640, 3), 128, np.uint8)
-    assert np.unique(prepare(flat, 56, rotate=False, resize_first=True)).tolist() == [128]
+    assert np.unique(prepare(flat, 56, mirror=False, resize_first=True)).tolist() == [128]
 
 
 WORDS = ["pick up the red mug"]
@@ -153,7 +173,7 @@ def test_statistics_of_another_robot_are_one_clear_line(tmp_path: Path) -> None:
 def test_the_transform_gives_what_the_model_takes(tmp_path: Path) -> None:
     make_tokenizer(tmp_path, WORDS)
     transform = OpenVLATransform(
-        cameras=("wrist", "head"), side_px=64, input_px=56, rotate=False, resize_first=False, squash=False,
+        cameras=("wrist", "head"), side_px=64, input_px=56, mirror=False, resize_first=False, squash=False,
         state=StateBounds(lower=(0.0,), upper=(1.0,)), state_values=1, prompt_length=24,
     ).at(tmp_path)  # fmt: skip
     rng = np.random.default_rng(0)
@@ -169,3 +189,30 @@ def test_the_transform_gives_what_the_model_takes(tmp_path: Path) -> None:
         transform(ObservationBatch(images={"head": images["head"]}, state=batch.state, instructions=WORDS * 2))
     with pytest.raises(RehearsalError, match="takes a state of 1 values, got 2"):
         transform(ObservationBatch(images=images, state=np.zeros((2, 2), np.float32), instructions=WORDS * 2))
+
+
+def test_sentencepieces_own_file_is_read_where_there_is_no_other(tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("\n".join(prompt(word) for word in ("pick up the red mug", "push the plate", "open a drawer")))
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(corpus), model_prefix=str(tmp_path / "tokenizer"), vocab_size=64, model_type="bpe",
+        unk_id=0, bos_id=1, eos_id=2, minloglevel=2,
+    )  # fmt: skip
+    pieces = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "tokenizer.model"))
+    expected = [1, *pieces.encode(prompt("Push the RED mug")), 29871]
+    found = prompt_ids(read_tokenizer(tmp_path), ["Push the RED mug"], 64)[0]
+    assert found.tolist() == expected + [32000] * (64 - len(expected))
+    assert pieces.decode(expected[1:-1]) == "In: What action should the robot take to push the red mug? Out:"
+
+
+def test_a_damaged_tokeniser_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(RehearsalError, match=r"tokenizer.json is no tokeniser: .*; copy it again"):
+        read_tokenizer(tmp_path)
+
+
+def test_only_a_gripper_may_be_left_as_it_is() -> None:
+    other = json.loads(json.dumps(LIBERO))
+    other["action"]["mask"][2] = False
+    with pytest.raises(RehearsalError, match="the statistics leave z as it is, which a gripper alone can be"):
+        action_codec(other, ACTION_SPEC, 8, bounds="q99")

@@ -99,13 +99,19 @@ def weight_files(folder: Path) -> list[Path]:
 def side_tensors(folder: Path, kind: str) -> dict[str, Tensor]:
     """Returns the tensors of a side file `<kind>--*_checkpoint.pt`, none when there is no such file.
 
-    Of several the one of the latest step is taken. Names that a data-parallel wrapper put `module.` before are bared.
+    Names that a data-parallel wrapper put `module.` before are bared.
     """
-    files = sorted(folder.glob(f"{kind}--*_checkpoint.pt"), key=lambda path: _step(path, kind))
-    if not files:
+    path = side_file(folder, kind)
+    if path is None:
         return {}
-    state = torch.load(files[-1], map_location="cpu", weights_only=True)
+    state = torch.load(path, map_location="cpu", weights_only=True)
     return {name.removeprefix("module."): tensor for name, tensor in state.items()}
+
+
+def side_file(folder: Path, kind: str) -> Path | None:
+    """Returns the side file `<kind>--<step>_checkpoint.pt` of the latest step, None when there is none."""
+    files = sorted(folder.glob(f"{kind}--*_checkpoint.pt"), key=lambda path: _step(path, kind))
+    return files[-1] if files else None
 
 
 def _step(path: Path, kind: str) -> tuple[int, str]:

@@ -1,9 +1,11 @@
 """From an instruction to the ids of OpenVLA's prompt, by the tokeniser that stands in the checkpoint's folder."""
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import sentencepiece
 from tokenizers import Tokenizer, models, pre_tokenizers
 from tokenizers.processors import TemplateProcessing
 
@@ -11,7 +13,11 @@ from rehearsal.errors import RehearsalError
 from training.policies.openvla.config import EMPTY_ID, PAD_ID
 
 TOKENIZER = "tokenizer.json"
+TOKENIZERS = (TOKENIZER, "tokenizer.model")
+"""Files that a checkpoint may bring; the first one that is there is read: Hugging Face's, or sentencepiece's own."""
 BOS_ID = 1
+
+Tokenise = Callable[[str], list[int]]
 
 
 def prompt(instruction: str) -> str:
@@ -19,22 +25,31 @@ def prompt(instruction: str) -> str:
 
 
 @functools.lru_cache(maxsize=8)
-def read_tokenizer(folder: Path) -> Tokenizer:
-    """Reads a checkpoint's tokeniser; raises RehearsalError when it is not there."""
-    path = folder / TOKENIZER
-    if not path.is_file():
-        raise RehearsalError(f"{folder} has no {TOKENIZER}: copy it from the checkpoint that the policy comes from")
-    return Tokenizer.from_file(str(path))
+def read_tokenizer(folder: Path) -> Tokenise:
+    """Reads a checkpoint's tokeniser, from text to ids; raises RehearsalError when it is not there, or damaged."""
+    path = next((folder / name for name in TOKENIZERS if (folder / name).is_file()), None)
+    if path is None:
+        raise RehearsalError(
+            f"{folder} has no {TOKENIZER}: copy it from the checkpoint it is of, or its {TOKENIZERS[1]}"
+        )
+    try:
+        if path.name == TOKENIZER:
+            tokenizer = Tokenizer.from_file(str(path))
+            return lambda text: tokenizer.encode(text).ids
+        pieces = sentencepiece.SentencePieceProcessor(model_file=str(path))
+        return lambda text: pieces.encode(text)
+    except Exception as error:  # noqa: BLE001  (tokenizers raises no narrower kind)
+        raise RehearsalError(f"{path} is no tokeniser: {error}; copy it again") from None
 
 
-def prompt_ids(tokenizer: Tokenizer, instructions: list[str], length: int) -> np.ndarray:
+def prompt_ids(tokenise: Tokenise, instructions: list[str], length: int) -> np.ndarray:
     """Returns int64 (N, length): BOS, the prompt, the empty token; padded on the right.
 
     Raises RehearsalError for a prompt that is longer.
     """
     rows = np.full((len(instructions), length), PAD_ID, dtype=np.int64)
     for row, instruction in zip(rows, instructions, strict=True):
-        ids = tokenizer.encode(prompt(instruction)).ids
+        ids = tokenise(prompt(instruction))
         ids = ids if ids[:1] == [BOS_ID] else [BOS_ID, *ids]
         ids = ids if ids[-1] == EMPTY_ID else [*ids, EMPTY_ID]
         if len(ids) > length:
