@@ -30,6 +30,8 @@ MESSAGES = (
 )  # fmt: skip
 """What an arm sends: positions, the gripper, the status, speeds (`motor_*`) and drive health (`drive_*`, slower)."""
 
+POSITION_MESSAGES = MESSAGES[:4]
+
 NEVER = float("-inf")
 """The stamp of a message that has not come yet: its age is infinite."""
 
@@ -92,8 +94,7 @@ class ArmState:
     """One arm as its feedback shows it; arrays are the reader's own copies.
 
     read_at_s: when it was read. stamps_s: message name (MESSAGES) -> when the last one came, NEVER before the first.
-    joint_rad, joint_velocity_rad_s: (6,). gripper_effort_nm: torque of the gripper's motor. at_target: the firmware's
-    motion flag. faults: worst first, empty when well.
+    joint_rad, joint_velocity_rad_s: (6,). at_target: the firmware's motion flag. faults: worst first, empty when well.
     """
 
     read_at_s: float
@@ -101,7 +102,7 @@ class ArmState:
     joint_rad: np.ndarray
     joint_velocity_rad_s: np.ndarray
     gripper_opening_m: float
-    gripper_effort_nm: float
+    gripper_force_n: float
     mode: ControlMode
     at_target: bool
     emergency_stopped: bool
@@ -125,7 +126,7 @@ class ArmState:
     @property
     def position_age_s(self) -> float:
         """Age [s] of the oldest part of `position`."""
-        return max(self.age_s(name) for name in ("joints_12", "joints_34", "joints_56", "gripper"))
+        return max(self.age_s(name) for name in POSITION_MESSAGES)
 
     def fault(self, *kinds: FaultKind) -> Fault | None:
         """Returns the worst fault that is one of `kinds`; the worst of all when none is named."""
@@ -171,8 +172,9 @@ class Arm(Protocol):
         """Makes the arm ready for setpoints: clears a stop, powers every joint, holds the measured pose.
 
         Call it after `connect` and after any stop; it never moves the arm. After `damped_stop` power is cut for a
-        moment and the arm falls: support it first. Blocks until feedback confirms (some 100 ms; 5 s at most), then
-        raises ArmFaultError that names the joints that do not answer.
+        moment and the arm falls: support it first; so it is after a collision, which only `damped_stop` and then
+        `resume` clear. Blocks until feedback confirms (some 100 ms; 5 s at most), then raises
+        ArmFaultError that names the joints that do not answer.
         """
         ...
 

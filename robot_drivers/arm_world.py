@@ -20,6 +20,8 @@ from robot_drivers.piper_model import actuator_names, add_piper, flange_body, jo
 PARKED = np.zeros(JOINTS_PER_ARM + 1)
 """How a Piper lies when it is switched on: folded, at its stops, gripper closed."""
 
+_SETTLE_S = 2.0  # in which a parked arm's wrist comes to rest
+
 # Shares of the servo's damping that remain [1]: a damped descent takes seconds; a back-driven gear resists a little.
 _DAMPED_SHARE = 1.5
 _OFF_SHARE = 0.05
@@ -134,6 +136,7 @@ class ArmWorld:
         carried = 1.0 if departures is None else departures.gravity_compensation
         self.arms = {arm.name: ArmBody(self.model, self.data, arm, carried) for arm in cell.arms}
         mujoco.mj_forward(self.model, self.data)
+        self.step(round(_SETTLE_S / timestep_s))
 
     def step(self, steps: int = 1) -> None:
         for _ in range(steps):

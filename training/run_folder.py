@@ -21,6 +21,7 @@ from rehearsal.config import convert, plain
 from rehearsal.errors import RehearsalError
 from rehearsal.results import provenance
 from training.checkpoint import load_checkpoint, save_checkpoint
+from training.engine.channel import Channel
 from training.policies.policy import RUN_POLICY, Policy, write_record
 
 # What may differ when a run goes on: it changes how the run is watched and how fast it is, not what it learns.
@@ -30,7 +31,13 @@ CONFIG, CURVE = "config.json", "curve.jsonl"
 
 
 class RunFolder:
-    """Use as a context manager; `state` is that of the last checkpoint, or None in a new run."""
+    """Use as a context manager; `state` is that of the last checkpoint, or None in a new run.
+
+    leads: whether this process is the one that tells how the run stands.
+    """
+
+    leads = True
+    state: dict[str, Any] | None
 
     def __init__(self, path: Path, config: msgspec.Struct, free: Collection[str] = FREE) -> None:
         """Raises RehearsalError when `path` holds a run whose config differs in more than the keys `free`."""
@@ -110,6 +117,51 @@ class RunFolder:
             lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
             kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
             path.write_text("".join(kept) if self.state else "", encoding="utf-8")
+
+
+class Follower(RunFolder):
+    """The run's folder as the learner's other processes see it: they go on from its state and write nothing."""
+
+    leads = False
+
+    def __init__(self, path: Path, state: dict[str, Any] | None) -> None:
+        self.path = path
+        self.state = state
+
+    def log(self, step: int, scalars: dict[str, float]) -> None:
+        pass
+
+    def save_checkpoint(self, step: int, state: dict[str, Any], keep: int) -> None:
+        pass
+
+    def save_policy(self, policy: Policy) -> Path:
+        return self.path / RUN_POLICY
+
+    def close(self) -> None:
+        pass
+
+
+def open_run(path: Path, config: msgspec.Struct, channel: Channel, free: Collection[str] = FREE) -> RunFolder:
+    """Returns the folder in the first process and a `Follower` in the others, whose state is without weights."""
+    own: list[RunFolder] = []
+
+    def read() -> dict[str, Any]:
+        own.append(RunFolder(path, config, free))
+        return {"state": None if own[0].state is None else without_weights(own[0].state)}
+
+    state = channel.lead(read)["state"]
+    return own[0] if own else Follower(path, state)
+
+
+def without_weights(state: dict[str, Any]) -> dict[str, Any]:
+    """Returns a checkpoint's state with None for weights and optimisers, which engines hand out themselves."""
+    kept: dict[str, Any] = {}
+    for name, value in state.items():
+        if name in ("model", "optimiser", "reference"):
+            kept[name] = None
+        else:
+            kept[name] = without_weights(value) if isinstance(value, dict) else value
+    return kept
 
 
 def _with_defaults(config: dict[str, Any], kind: type[msgspec.Struct]) -> dict[str, Any]:

@@ -64,15 +64,16 @@ def train(
     options: LoopOptions,
     evaluate: Callable[[], dict[str, float]],
     score: str,
+    agree: Callable[[bool], bool] = bool,
 ) -> float:
     """Updates until the learner has finished; returns the score of the policy kept in policy/.
 
     steps: the most updates that it will make, for the progress bar.
     evaluate: returns scalars of the policy as it stands; `score` is the one to be large. Raises KeyboardInterrupt
-    after the step under way, with a checkpoint kept.
+    after the step under way, with a checkpoint kept. agree: whether any of the learner's processes says yes.
     """
     judge = _Judge(learner, run, evaluate, score, options.keep_best)
-    with progress_bar() as bar, stop_request() as stop:
+    with progress_bar(shown=run.leads) as bar, stop_request() as stop:
         if run.state is not None:
             learner.load_state(run.state)
             judge.best = run.state["best"]
@@ -81,15 +82,15 @@ def train(
         task = bar.add_task(run.path.name, total=steps, completed=learner.step, shown="")
         while not learner.finished:
             scalars = learner.update()
-            last = learner.finished
+            last, stopped = learner.finished, agree(bool(stop))
             if last or (options.evaluate_every and learner.step % options.evaluate_every == 0):
                 bar.console.print(judge.assess(scalars))
             else:
                 run.log(learner.step, scalars)
-            if last or stop or learner.step % options.checkpoint_every == 0:
+            if last or stopped or learner.step % options.checkpoint_every == 0:
                 run.save_checkpoint(learner.step, {**learner.state(), "best": judge.best}, options.keep_checkpoints)
             bar.update(task, completed=learner.step, shown=summary(scalars))
-            if stop:
+            if stopped:
                 raise KeyboardInterrupt
     return judge.best
 
@@ -134,7 +135,7 @@ def stop_request() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def progress_bar() -> Progress:
+def progress_bar(*, shown: bool = True) -> Progress:
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=20),
@@ -142,7 +143,7 @@ def progress_bar() -> Progress:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[shown]}"),
-        console=Console(stderr=True),
+        console=Console(stderr=True, quiet=not shown),
     )
 
 

@@ -40,7 +40,7 @@ def openvla(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Any:
     bounds = {"min": spec.lower, "max": spec.upper}
     statistics = {"action": bounds | {"mask": [True] * 7}, "proprio": bounds}
     options = OpenVLAOptions(
-        cameras=(CAMERA,), side_px=SIDE_PX, chunk_steps=5, bounds="extremes", rotate=False, weights="float32",
+        cameras=(CAMERA,), side_px=SIDE_PX, chunk_steps=5, bounds="extremes", mirror=False, weights="float32",
         prompt_length=24,
     )  # fmt: skip
     return adopt(folder, workplace, "click_bell", options, statistics)

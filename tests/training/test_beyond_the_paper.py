@@ -20,6 +20,7 @@ from training.reinforcement.grpo import GRPOConfig, GRPOLearner
 from training.reinforcement.losses import clipped_surrogate, token_weights
 from training.reinforcement.progress_reward import progress_rewards
 from training.reinforcement.reinforcement_run import Batches, make_collector
+from training.reinforcement.rollouts import LocalRollouts
 from training.reinforcement.trajectory import Trajectories
 
 Maker = Callable[..., TrainedPolicy]
@@ -31,7 +32,7 @@ def learner_of(policy: TrainedPolicy, simulator: Any, config: GRPOConfig) -> GRP
     batches = Batches(
         groups=config.groups, group_size=config.group_size, sampling=config.sampling, asynchronous=config.asynchronous
     )
-    return GRPOLearner(policy, make_collector(policy, simulator, TRAINING, config, batches), config)
+    return GRPOLearner(policy, make_collector(policy, LocalRollouts(simulator), TRAINING, config, batches), config)
 
 
 def walks(ends: list[float], success: list[bool], seed: list[int]) -> Trajectories:

@@ -21,6 +21,7 @@ from training.reinforcement.dynamic_sampling import DynamicSampling
 from training.reinforcement.grpo import GRPOConfig, GRPOLearner
 from training.reinforcement.reinforcement_run import Batches, make_collector
 from training.reinforcement.rollout import run_greedy
+from training.reinforcement.rollouts import LocalRollouts
 
 TASK = "toy_reach"
 Maker = Callable[..., TrainedPolicy]
@@ -40,7 +41,7 @@ def grpo(policy: TrainedPolicy, simulator: Any, config: GRPOConfig) -> GRPOLearn
         sampling=config.sampling,
         asynchronous=config.asynchronous,
     )
-    return GRPOLearner(policy, make_collector(policy, simulator, TRAINING, config, batches), config)
+    return GRPOLearner(policy, make_collector(policy, LocalRollouts(simulator), TRAINING, config, batches), config)
 
 
 def weights(policy: TrainedPolicy) -> dict[str, torch.Tensor]:

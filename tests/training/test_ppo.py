@@ -20,6 +20,7 @@ from training.reinforcement.dynamic_sampling import DynamicSampling
 from training.reinforcement.ppo import PPOConfig, PPOLearner
 from training.reinforcement.reinforcement_run import Batches, make_collector
 from training.reinforcement.rollout import run_greedy, sample_trajectories
+from training.reinforcement.rollouts import LocalRollouts
 from training.reinforcement.trajectory import Trajectories
 
 Maker = Callable[..., TrainedPolicy]
@@ -33,7 +34,7 @@ PPO = PPOConfig(
 
 def learner_of(policy: TrainedPolicy, simulator: Any, config: PPOConfig = PPO) -> PPOLearner:
     batches = Batches(groups=config.trajectories, group_size=1, sampling=config.sampling)
-    return PPOLearner(policy, make_collector(policy, simulator, TRAINING, config, batches), config)
+    return PPOLearner(policy, make_collector(policy, LocalRollouts(simulator), TRAINING, config, batches), config)
 
 
 def two_trajectories() -> Trajectories:
@@ -81,7 +82,7 @@ def test_the_critic_shares_nothing_with_the_policy_and_begins_at_zero(toy: Any, 
     critic = CriticUpdate(policy, CriticConfig(), seed=0, frames_a_forward=5)
     assert critic.values(batch) == pytest.approx(np.zeros(batch.frames))
     shared = {weights.data_ptr() for weights in policy.model.parameters()}
-    assert not shared & {weights.data_ptr() for weights in critic.critic.parameters()}
+    assert not shared & {weights.data_ptr() for weights in critic.trained.module.parameters()}
 
 
 def test_the_critic_learns_what_the_returns_are(toy: Any, toy_policy: Maker) -> None:

@@ -15,6 +15,7 @@ from rehearsal.simulation import Scenario, VectorSimulator
 from training.policies.policy import Decoding, Policy
 from training.policies.trained_policy import TrainedPolicy
 from training.reinforcement.rollout import run_greedy, sample_trajectories
+from training.reinforcement.trajectory import Trajectories
 
 EVALUATION = 5
 """Purpose of random numbers, so that evaluation never shares a seed with training."""
@@ -97,6 +98,11 @@ def pass_at_k(
     drawn = sample_trajectories(
         simulator, policy, repeated, temperature=temperature, random_key=(seed, EVALUATION), keep_inputs=False
     )
+    return judge_samples(drawn, k)
+
+
+def judge_samples(drawn: Trajectories, k: int) -> PassAtK:
+    """drawn: k trajectories of each scenario, side by side."""
     solved = np.asarray(drawn.success.reshape(-1, k).any(axis=1))
     quickest = np.where(drawn.success, drawn.steps, np.iinfo(np.int64).max).reshape(-1, k).min(axis=1)
     return PassAtK(k=k, solved=success_rate(solved, quickest), sampled=success_rate(drawn.success, drawn.steps))

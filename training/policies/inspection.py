@@ -238,12 +238,19 @@ def _published_rdt(folder: Path, tensors: Tensors, config: dict[str, Any]) -> In
 def statistics_of(folder: Path, config: dict[str, Any]) -> dict[str, str]:
     """Returns what each of a checkpoint's statistics is of; those of its config where it has no file of them."""
     path = folder / "dataset_statistics.json"
-    found = read_json(folder, path.name) if path.is_file() else config.get("norm_stats", {})
-    return {
-        name: f"{len(part.get('action', {}).get('mean', []))} actions, "
-        f"{len(part.get('proprio', {}).get('mean', []))} state values"
-        for name, part in found.items()
-    }
+    beside = path.is_file()
+    found = read_json(folder, path.name) if beside else config.get("norm_stats", {})
+    try:
+        return {
+            name: f"{len(part.get('action', {}).get('mean', []))} actions, "
+            f"{len(part.get('proprio', {}).get('mean', []))} state values"
+            for name, part in found.items()
+        }
+    except (AttributeError, TypeError):
+        place = path if beside else f"norm_stats in {folder / CONFIG}"
+        raise RehearsalError(
+            f"{place}: no statistics of datasets; copy it from the checkpoint again"
+        ) from None
 
 
 def read_json(folder: Path, name: str = CONFIG) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from training.imitation.load_demonstrations import load_demonstrations
 from training.imitation.sft import encode
 from training.policies.openvla.token_head import TokenHead, judge_token_head
 from training.policies.policy import RECORD, policy_folder
-from training.policies.trained_policy import load_token_policy
+from training.policies.trained_policy import TrainedPolicy, load_token_policy
 
 FRAMES_A_FORWARD = 8
 
@@ -23,7 +23,11 @@ def try_tokens(folder: Path, demonstrations: Path, episodes: int) -> TokenHead:
             f"{folder} has no {RECORD}, which says what its tokens mean: import it first: "
             f"python training/import_openvla.py --checkpoint {folder}"
         ) from None
-    policy = load_token_policy(place)
+    return judge_tokens(load_token_policy(place), demonstrations, episodes)
+
+
+def judge_tokens(policy: TrainedPolicy, demonstrations: Path, episodes: int) -> TokenHead:
+    """Judges a policy's action tokens by the first `episodes` demonstrations of a dataset."""
     data = encode(
         policy,
         load_demonstrations(

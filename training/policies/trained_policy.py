@@ -19,6 +19,7 @@ from rehearsal.action_codec import ActionCodec
 from rehearsal.errors import RehearsalError
 from rehearsal.simulation import ObservationBatch
 from rehearsal.transforms import InputTransform
+from training.engine.precision import Precision, computing_in
 from training.policies.compact import CompactPolicy
 from training.policies.model_training import ModelTraining
 from training.policies.policy import Decoding, Record, load_policy, read_record, write_record
@@ -68,6 +69,7 @@ class TrainedPolicy:
     def __init__(self, model: "PreTrainedModel | OpenVLA", record: TokenRecord) -> None:
         self.model = model
         self.record = record
+        self.precision: Precision = "float32"
 
     @property
     def transform(self) -> TokenTransform:
@@ -95,7 +97,7 @@ class TrainedPolicy:
 
     def logits(self, inputs: Mapping[str, np.ndarray]) -> Tensor:
         """Returns float32 (B, K, A, bins) without a gradient, on the model's device."""
-        with torch.inference_mode():
+        with torch.inference_mode(), computing_in(self.precision, self.model):
             return self.model(**to_tensors(inputs, self.model.device))
 
     def token_logits(self, inputs: dict[str, Tensor], tokens: Tensor) -> Tensor:
@@ -118,6 +120,10 @@ class TrainedPolicy:
                 f"{type(self.model).__name__} is trained whole and as it is: leave out lora, freeze_vision, "
                 "gradient_checkpointing and mixed_precision"
             )
+
+    def compute_in(self, precision: Precision) -> None:
+        """Sets what passes compute in, whatever the weights are; passes that learn follow their engine."""
+        self.precision = precision
 
     def sample(
         self, inputs: Mapping[str, np.ndarray], temperature: float, uniform: np.ndarray

@@ -8,70 +8,19 @@ the surrogate are to that policy.
 
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
-from rehearsal.simulation import Scenario, VectorSimulator
+from rehearsal.simulation import Scenario
 from training.policies.trained_policy import TrainedPolicy
 from training.reinforcement.dynamic_sampling import Batch, GroupSampler
-from training.reinforcement.rollout import PartTimes, sample_trajectories
+from training.reinforcement.rollout import PartTimes
+from training.reinforcement.rollouts import Rollouts
 from training.reinforcement.trajectory import Trajectories
 
 ROLLOUT = 3
 """Purpose of random numbers, so that no two ever share a seed."""
-
-
-class Rollouts(Protocol):
-    """Where trajectories come from; max_worlds: how many it simulates at once."""
-
-    @property
-    def max_worlds(self) -> int: ...
-
-    def sample(
-        self,
-        policy: TrainedPolicy,
-        scenarios: list[Scenario],
-        *,
-        temperature: float,
-        random_key: tuple[int, ...],
-        policy_step: int,
-        times: PartTimes,
-    ) -> Trajectories:
-        """Returns one trajectory a scenario, in order, sampled by `policy` as it stands after `policy_step` updates."""
-        ...
-
-
-@dataclass(frozen=True)
-class LocalRollouts:
-    """One simulator in this process."""
-
-    simulator: VectorSimulator
-
-    @property
-    def max_worlds(self) -> int:
-        return self.simulator.max_worlds
-
-    def sample(
-        self,
-        policy: TrainedPolicy,
-        scenarios: list[Scenario],
-        *,
-        temperature: float,
-        random_key: tuple[int, ...],
-        policy_step: int,
-        times: PartTimes,
-    ) -> Trajectories:
-        return sample_trajectories(
-            self.simulator,
-            policy,
-            scenarios,
-            temperature=temperature,
-            random_key=random_key,
-            policy_step=policy_step,
-            times=times,
-        )
 
 
 class Collector:

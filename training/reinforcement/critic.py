@@ -5,6 +5,7 @@ the policy knows. It begins as a copy of the policy's trunk, whose pictures are 
 """
 
 import copy
+from collections.abc import Iterator
 from typing import Any, Protocol, cast
 
 import msgspec
@@ -12,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from training.engine.engine import Engine, LocalEngine
+from training.engine.shares import Share, shares
 from training.policies.trained_policy import TrainedPolicy, to_tensors
 from training.reinforcement.policy_update import minibatches
 from training.reinforcement.trajectory import Trajectories
@@ -65,22 +68,39 @@ class Critic(nn.Module):
 class CriticUpdate:
     """Holds the critic and its optimiser."""
 
-    def __init__(self, policy: TrainedPolicy, config: CriticConfig, *, seed: int, frames_a_forward: int) -> None:
-        self.critic = Critic(policy).train()
+    def __init__(
+        self,
+        policy: TrainedPolicy,
+        config: CriticConfig,
+        *,
+        seed: int,
+        frames_a_forward: int,
+        engine: Engine | None = None,
+    ) -> None:
+        """engine: plain torch by default."""
+        critic = Critic(policy).train()
+        for name, weights in critic.named_parameters():
+            if name.startswith("trunk.head."):
+                weights.requires_grad_(False)  # the head of tokens is behind the features
         self.config = config
         self.seed = seed
         self.frames_a_forward = frames_a_forward
-        used = [weights for name, weights in self.critic.named_parameters() if not name.startswith("trunk.head.")]
-        self.optimiser = torch.optim.AdamW(used, lr=config.learning_rate, betas=(0.9, 0.999), weight_decay=0.0)
+        self.engine = engine or LocalEngine()
+        used = [weights for weights in critic.parameters() if weights.requires_grad]
+        optimiser = torch.optim.AdamW(used, lr=config.learning_rate, betas=(0.9, 0.999), weight_decay=0.0)
+        self.trained = self.engine.prepare(critic, optimiser)
+        self._channel = self.engine.channel()
 
     def values(self, batch: Trajectories) -> np.ndarray:
         """Returns the value float64 (F,) of each frame."""
-        found = []
+        found = np.zeros(batch.frames)
         with torch.no_grad():
-            for start in range(0, batch.frames, self.frames_a_forward):
-                rows = slice(start, start + self.frames_a_forward)
-                found.append(self.critic(**to_tensors({n: a[rows] for n, a in batch.inputs.items()}, self._device)))
-        return torch.cat(found).double().cpu().numpy()
+            for share in self._shares(batch.frames):
+                with self.trained.one_pass(last=True):
+                    values = self.trained.module(**self._inputs(batch, share.rows))
+                if share.counts:
+                    found[share.rows] = values.double().cpu().numpy()
+        return np.sum(self._channel.gather(found), axis=0)
 
     def learn(self, batch: Trajectories, returns: np.ndarray, step: int) -> dict[str, float]:
         """Fits the values to returns (F,); step: batches learned from before. Returns the step's scalars."""
@@ -91,35 +111,33 @@ class CriticUpdate:
                 losses.append(self._step(batch, batch.rows(chosen), target))
         spread = returns.var()
         return {
-            "value_loss": float(np.mean(losses)),
+            "value_loss": self.engine.sums({"loss": float(np.mean(losses))})["loss"],
             "explained_variance": float(1 - (returns - self.values(batch)).var() / spread) if spread > 0 else 0.0,
         }
 
     def _step(self, batch: Trajectories, rows: np.ndarray, target: np.ndarray) -> float:
-        """Makes one optimiser step on the frames `rows`; returns their mean squared error."""
-        self.optimiser.zero_grad(set_to_none=True)
+        """Makes one optimiser step on the frames `rows`; returns this process's part of their mean squared error."""
         total = 0.0
-        for start in range(0, len(rows), self.frames_a_forward):
-            piece = rows[start : start + self.frames_a_forward]
-            values = self.critic(**to_tensors({n: a[piece] for n, a in batch.inputs.items()}, self._device))
-            error = (values - torch.from_numpy(target[piece]).to(self._device)).square().sum() / len(rows)
-            (self.config.coefficient * error).backward()
+        for share in self._shares(len(rows)):
+            piece = rows[share.rows]
+            with self.trained.one_pass(last=share.last):
+                values = self.trained.module(**self._inputs(batch, piece))
+                error = (values - torch.from_numpy(target[piece]).to(values.device)).square().sum() / len(rows)
+                error = error * float(share.counts)
+                self.trained.backward(self.config.coefficient * error)
             total += float(error.detach())
-        torch.nn.utils.clip_grad_norm_(self.critic.parameters(), self.config.gradient_clip)
-        self.optimiser.step()
+        self.trained.step(self.config.gradient_clip)
         return total
 
-    @property
-    def _device(self) -> torch.device:
-        return self.value_weight.device
+    def _shares(self, frames: int) -> Iterator[Share]:
+        return shares(frames, self.frames_a_forward, self.engine.rank, self.engine.ranks)
 
-    @property
-    def value_weight(self) -> Tensor:
-        return self.critic.value.weight
+    def _inputs(self, batch: Trajectories, rows: np.ndarray) -> dict[str, Tensor]:
+        device = next(self.trained.module.parameters()).device
+        return to_tensors({name: array[rows] for name, array in batch.inputs.items()}, device)
 
     def state(self) -> dict[str, Any]:
-        return {"model": self.critic.state_dict(), "optimiser": self.optimiser.state_dict()}
+        return self.trained.state()
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self.critic.load_state_dict(state["model"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        self.trained.load_state(state)

@@ -16,6 +16,7 @@ the paper is off by default: progress_weight, advantage_scale, ratio_of, samplin
 import math
 from typing import Any
 
+from training.engine.engine import Engine
 from training.policies.trained_policy import TrainedPolicy
 from training.reinforcement.advantages import AdvantageScale, group_advantages
 from training.reinforcement.collector import Collector
@@ -53,12 +54,15 @@ class GRPOConfig(SurrogateConfig, frozen=True, kw_only=True, forbid_unknown_fiel
 class GRPOLearner:
     """Holds policy, optimiser and collector; `update` makes one step; `state` is all that a resume needs."""
 
-    def __init__(self, policy: TrainedPolicy, collector: Collector, config: GRPOConfig) -> None:
+    def __init__(
+        self, policy: TrainedPolicy, collector: Collector, config: GRPOConfig, engine: Engine | None = None
+    ) -> None:
+        """engine: plain torch by default."""
         self.policy = policy
         self.config = config
         self.step = 0
         self.collector = collector
-        self.actor = PolicyUpdate(policy, config)
+        self.actor = PolicyUpdate(policy, config, engine)
 
     @property
     def finished(self) -> bool:

@@ -28,5 +28,5 @@ def run_grpo(config: GRPORun) -> None:
         config.out,
         training,
         batches,
-        lambda policy, collector: GRPOLearner(policy, collector, training),
+        lambda policy, collector, engine: GRPOLearner(policy, collector, training, engine),
     )

@@ -4,14 +4,16 @@ A recipe says what each decision was worth (its advantage); this says how the po
 are the rollout's own, so a frame passes the policy three times in all: in the rollout, and forward and backward here.
 """
 
-from collections.abc import Iterator
+from collections import defaultdict
 from typing import Any
 
 import msgspec
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from training.engine.engine import Engine, LocalEngine
+from training.engine.shares import Share, shares
 from training.policies.token_distribution import log_probs, log_probs_and_entropy
 from training.policies.trained_policy import TrainedPolicy, to_tensors
 from training.reinforcement.losses import (
@@ -26,6 +28,8 @@ from training.reinforcement.trajectory import Trajectories
 
 SHUFFLE = 4
 """Purpose of random numbers, so that no two ever share a seed."""
+# What a checkpoint leaves out of the names of weights, which are those of the policy's model.
+OWN = "model."
 
 
 class SurrogateConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -72,55 +76,87 @@ class SurrogateConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
             raise ValueError("minibatches, epochs and frames_a_forward must be at least 1")
 
 
-class PolicyUpdate:
-    """Holds the policy's optimiser and the reference; `learn` makes a batch's optimiser steps."""
+class TokenScores(nn.Module):
+    """A policy's scoring as one module, so that an engine can follow its passes whatever the family does in them."""
 
-    def __init__(self, policy: TrainedPolicy, config: SurrogateConfig) -> None:
+    def __init__(self, policy: TrainedPolicy) -> None:
+        super().__init__()
+        self.model = policy.model
+        self._policy = policy
+
+    def forward(self, inputs: dict[str, Tensor], tokens: Tensor) -> Tensor:
+        """See TrainedPolicy.token_logits."""
+        return self._policy.token_logits(inputs, tokens)
+
+
+class PolicyUpdate:
+    """Holds the policy's optimiser and the reference; `learn` makes a batch's optimiser steps.
+
+    Where the engine keeps the weights that learn in shards, `policy` is a whole copy that follows them.
+    """
+
+    def __init__(self, policy: TrainedPolicy, config: SurrogateConfig, engine: Engine | None = None) -> None:
+        """engine: plain torch by default."""
         self.policy = policy
         self.config = config
-        self.optimiser = torch.optim.AdamW(
-            [weights for weights in policy.model.parameters() if weights.requires_grad],
-            lr=config.learning_rate, betas=(0.9, 0.999), weight_decay=config.weight_decay
-        )
+        self.engine = engine or LocalEngine()
         self.reference = policy.duplicate() if config.kl_coefficient else None
+        self._sampling = TokenScores(policy)
+        scores = self._sampling if self.engine.whole else TokenScores(policy.duplicate())
+        optimiser = torch.optim.AdamW(
+            [weights for weights in scores.parameters() if weights.requires_grad],
+            lr=config.learning_rate, betas=(0.9, 0.999), weight_decay=config.weight_decay
+        )  # fmt: skip
+        self.trained = self.engine.prepare(scores, optimiser)
+
+    @property
+    def optimiser(self) -> torch.optim.Optimizer:
+        return self.trained.optimiser
 
     def learn(self, batch: Trajectories, advantages: np.ndarray, step: int) -> dict[str, float]:
         """Makes epochs x minibatches optimiser steps; returns means over all of the valid tokens.
 
-        advantages: (F,), one a frame. step: batches learned from before, which fixes rate and order.
+        batch: the same in every process. advantages: (F,), one a frame. step: batches learned from before, which
+        fixes rate and order.
         """
         config = self.config
-        sums: dict[str, float] = dict.fromkeys(("clipped", "kl", "ratio", "entropy", "tokens", "loss", "norm"), 0.0)
-        optimiser_steps = 0
-        self.policy.model.train()
+        sums: dict[str, float] = dict.fromkeys(("clipped", "kl", "ratio", "entropy", "tokens", "loss"), 0.0)
+        norms = []
+        self.trained.module.train()
         for group in self.optimiser.param_groups:
             group["lr"] = config.learning_rate * min(1.0, (step + 1) / max(config.warmup_steps, 1))
         for epoch in range(config.epochs):
             for chosen in minibatches(len(batch), config.minibatches, (config.seed, SHUFFLE, step, epoch)):
                 part, rows = batch.select(chosen), batch.rows(chosen)
-                weights = self._weights(part)
-                self.optimiser.zero_grad(set_to_none=True)
-                for piece in frame_pieces(part, advantages[rows], weights, config.frames_a_forward, self.device):
-                    for name, value in self._accumulate(piece).items():
-                        sums[name] += value
-                norm = torch.nn.utils.clip_grad_norm_(self.policy.model.parameters(), config.gradient_clip)
-                self.optimiser.step()
-                sums["norm"] += float(norm)
-                optimiser_steps += 1
-        self.policy.model.eval()
+                for name, value in self._minibatch(part, advantages[rows]).items():
+                    sums[name] += value
+                norms.append(self.trained.step(config.gradient_clip))
+        self.trained.module.eval()
+        self.trained.publish(self._sampling)
+        sums = self.engine.sums(sums)
         tokens = max(sums["tokens"], 1.0)
         return {
-            "loss": sums["loss"] / optimiser_steps,
+            "loss": sums["loss"] / len(norms),
             "clip_fraction": sums["clipped"] / tokens,
             "kl": sums["kl"] / tokens,
             "ratio": sums["ratio"] / tokens,
             "entropy": sums["entropy"] / tokens,
-            "gradient_norm": sums["norm"] / optimiser_steps,
+            "gradient_norm": sum(norms) / len(norms),
         }
 
     @property
     def device(self) -> torch.device:
-        return next(self.policy.model.parameters()).device
+        return next(self.trained.module.parameters()).device
+
+    def _minibatch(self, part: Trajectories, advantages: np.ndarray) -> dict[str, float]:
+        """Adds the gradient of this process's share of a minibatch; returns sums over the share's valid tokens."""
+        sums: dict[str, float] = defaultdict(float)
+        weights = self._weights(part)
+        for share in shares(part.frames, self.config.frames_a_forward, self.engine.rank, self.engine.ranks):
+            with self.trained.one_pass(last=share.last):
+                for name, value in self._accumulate(frame_piece(part, advantages, weights, share, self.device)).items():
+                    sums[name] += value
+        return sums
 
     def _weights(self, part: Trajectories) -> np.ndarray:
         codec = self.policy.codec
@@ -133,7 +169,7 @@ class PolicyUpdate:
     def _accumulate(self, piece: dict[str, Any]) -> dict[str, float]:
         """Adds the gradient of one piece of a minibatch; returns sums over its valid tokens."""
         config = self.config
-        logits = self.policy.token_logits(piece["inputs"], piece["tokens"])
+        logits = self.trained.module(piece["inputs"], piece["tokens"])
         new, entropy = log_probs_and_entropy(logits, piece["tokens"], config.temperature)
         weights: Tensor = piece["weights"]
         surrogate = clipped_surrogate(
@@ -148,7 +184,7 @@ class PolicyUpdate:
                 reference = self.reference.token_logits(piece["inputs"], piece["tokens"])
                 before = log_probs(reference, piece["tokens"], config.temperature)
             loss = loss + config.kl_coefficient * (weights * k3(new, before)).sum()
-        loss.backward()
+        self.trained.backward(loss)
         return {
             "loss": float(loss.detach()),
             "clipped": surrogate.clipped,
@@ -159,17 +195,20 @@ class PolicyUpdate:
         }
 
     def state(self) -> dict[str, Any]:
+        state = self.trained.state()
+        if state["model"] is not None:
+            state["model"] = {name.removeprefix(OWN): tensor for name, tensor in state["model"].items()}
         reference = self.reference.model.state_dict() if self.reference is not None else None
-        return {
-            "model": self.policy.model.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "reference": reference,
-        }
+        return state | {"reference": reference}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self.policy.model.load_state_dict(state["model"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        if self.reference is not None:
+        model = state["model"]
+        if model is not None:
+            model = {f"{OWN}{name}": tensor for name, tensor in model.items()}
+        self.trained.load_state({"model": model, "optimiser": state["optimiser"]})
+        self.trained.publish(self._sampling)
+        # Only the first of several processes has read it; in the others the policy to begin with is the same.
+        if self.reference is not None and state["reference"] is not None:
             self.reference.model.load_state_dict(state["reference"])
 
 
@@ -179,17 +218,15 @@ def minibatches(trajectories: int, count: int, key: tuple[int, ...]) -> list[np.
     return np.array_split(order, min(count, trajectories))
 
 
-def frame_pieces(
-    part: Trajectories, advantages: np.ndarray, weights: np.ndarray, frames: int, device: torch.device | str = "cpu"
-) -> Iterator[dict[str, Any]]:
-    """Yields tensors of at most `frames` frames on the device; advantages: (F,); weights: (F, K, A)."""
+def frame_piece(
+    part: Trajectories, advantages: np.ndarray, weights: np.ndarray, share: Share, device: torch.device | str
+) -> dict[str, Any]:
+    """Returns tensors of the share's frames on the device; advantages: (F,); weights: (F, K, A)."""
     own = {
         "tokens": part.tokens,
         "log_probs": part.log_probs,
         "advantages": advantages.astype(np.float32),
-        "weights": weights,
+        "weights": weights if share.counts else np.zeros_like(weights),
     }
-    for start in range(0, part.frames, frames):
-        rows = slice(start, start + frames)
-        inputs = to_tensors({name: array[rows] for name, array in part.inputs.items()}, device)
-        yield {"inputs": inputs, **to_tensors({name: array[rows] for name, array in own.items()}, device)}
+    inputs = to_tensors({name: array[share.rows] for name, array in part.inputs.items()}, device)
+    return {"inputs": inputs, **to_tensors({name: array[share.rows] for name, array in own.items()}, device)}

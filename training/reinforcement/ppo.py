@@ -11,6 +11,7 @@ as in GRPO here, where FLaRe's is a single token; temperature, rollouts, evaluat
 
 from typing import Any
 
+from training.engine.engine import Engine
 from training.policies.trained_policy import TrainedPolicy
 from training.reinforcement.advantages import generalised_advantages
 from training.reinforcement.collector import Collector
@@ -56,15 +57,19 @@ class PPOConfig(SurrogateConfig, frozen=True, kw_only=True, forbid_unknown_field
 class PPOLearner:
     """Holds policy, critic and collector; `update` makes one step; `state` is all that a resume needs."""
 
-    def __init__(self, policy: TrainedPolicy, collector: Collector, config: PPOConfig) -> None:
+    def __init__(
+        self, policy: TrainedPolicy, collector: Collector, config: PPOConfig, engine: Engine | None = None
+    ) -> None:
+        """engine: plain torch by default."""
         self.policy = policy
         self.config = config
         self.step = 0
         self.collector = collector
-        self.actor = PolicyUpdate(policy, config)
+        # The critic first: it begins as a copy of the policy as it was read.
         self.critic = CriticUpdate(
-            policy, config.critic, seed=config.seed, frames_a_forward=config.frames_a_forward
+            policy, config.critic, seed=config.seed, frames_a_forward=config.frames_a_forward, engine=engine
         )
+        self.actor = PolicyUpdate(policy, config, engine)
         self._warmup_batches = 0
 
     @property

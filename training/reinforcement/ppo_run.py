@@ -23,5 +23,5 @@ def run_ppo(config: PPORun) -> None:
         config.out,
         training,
         batches,
-        lambda policy, collector: PPOLearner(policy, collector, training),
+        lambda policy, collector, engine: PPOLearner(policy, collector, training, engine),
     )

@@ -2,9 +2,11 @@
 
 A finished world leaves the batch: it is neither rendered, nor passed through the policy, nor moved. Random numbers
 are drawn beforehand for each trajectory and chunk, so that a trajectory does not depend on its neighbours: the same
-seed gives the same tokens for any `max_worlds` (up to the last bit of the logits, which a batch's size may change).
+seed gives the same tokens for any `max_worlds` and for any cut of a draw over processes (up to the last bit of the
+logits, which a batch's size may change).
 """
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -56,15 +58,17 @@ def sample_trajectories(
     policy_step: int = 0,
     keep_inputs: bool = True,
     times: PartTimes | None = None,
+    first: int = 0,
 ) -> Trajectories:
     """Returns one sampled trajectory a scenario, in order; the same `random_key` gives the same tokens.
 
-    keep_inputs: off, the trajectories hold no pictures: for evaluation.
+    keep_inputs: off, the trajectories hold no pictures: for evaluation. first: the place of the first scenario in a
+    draw of which these are a part; a part gives what the whole draw would give in its place.
     """
     times = times or PartTimes()
     codec = policy.codec
     chunks = -(-simulator.horizon_steps // codec.chunk_steps)
-    uniform = np.random.default_rng(list(random_key)).random((len(scenarios), chunks, codec.knots, codec.dim))
+    uniform = uniform_numbers(random_key, first, (len(scenarios), chunks, codec.knots, codec.dim))
     parts = []
     for start in range(0, len(scenarios), simulator.max_worlds):
         part = slice(start, start + simulator.max_worlds)
@@ -73,6 +77,13 @@ def sample_trajectories(
     whole = concatenate(parts)
     whole.policy_step[:] = policy_step
     return whole
+
+
+def uniform_numbers(random_key: Sequence[int], first: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Returns rows `first` to `first + shape[0]` of the endless array of numbers in [0, 1) that the key stands for."""
+    # PCG64 makes one 64-bit number a double and can jump ahead, so that no row before the first is drawn.
+    bits = np.random.PCG64(list(random_key)).advance(first * math.prod(shape[1:]))
+    return np.random.Generator(bits).random(shape)
 
 
 def _sample_round(

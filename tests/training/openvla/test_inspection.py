@@ -220,7 +220,7 @@ def test_tokens_are_refused_until_they_are_trained(demonstration: Path, tmp_path
     # Three layers: the chunk's places are zeros at first, and the same ones after the first layer.
     checkpoint, out = published(tmp_path / "checkpoint", states=7, layers=3), tmp_path / "policy"
     options = OpenVLAOptions(
-        cameras=("wrist",), side_px=64, chunk_steps=4, rotate=False, bounds="extremes", prompt_length=32,
+        cameras=("wrist",), side_px=64, chunk_steps=4, mirror=False, bounds="extremes", prompt_length=32,
         weights="float32",
     )  # fmt: skip
     imported = ImportOpenVLA(checkpoint=checkpoint, cell=CELL, task="click_bell", policy=options, out=out)
@@ -253,7 +253,7 @@ def test_what_has_no_tokens_is_not_tried(demonstration: Path, tmp_path: Path) ->
 
 def test_a_policy_that_acts_by_its_l1_head_says_so(tmp_path: Path) -> None:
     checkpoint, out = published(tmp_path / "checkpoint", states=7, l1_head=True), tmp_path / "policy"
-    options = OpenVLAOptions(cameras=("wrist",), head="l1", rotate=False, prompt_length=32)
+    options = OpenVLAOptions(cameras=("wrist",), head="l1", mirror=False, prompt_length=32)
     import_openvla(ImportOpenVLA(checkpoint=checkpoint, cell=CELL, task="click_bell", policy=options, out=out))
     found = inspect_folder(out)
     assert can(found) == "fes" and "acts by its L1 head" in found.reinforce.text

@@ -8,6 +8,7 @@ import pytest
 import sentencepiece
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from rehearsal.errors import RehearsalError
 from rehearsal.simulation import ObservationBatch
@@ -43,15 +44,33 @@ def test_each_stage_of_a_picture_is_the_references(reference: dict[str, np.ndarr
 
 
 def test_whole_pictures_are_the_references(reference: dict[str, np.ndarray]) -> None:
-    turned = prepare(reference["picture.raw"][None], 224, rotate=True, resize_first=False)
+    # The reference turns the stock picture, which is upside down, by 180 degrees: the upright one, mirrored.
+    turned = prepare(reference["picture.raw"][None, ::-1], 224, mirror=True, resize_first=False)
     assert same(turned[0, ::4], reference["picture.cropped"]) >= 0.999
-    wide = prepare(reference["rectangle.raw"][None], 224, rotate=False, resize_first=False)
+    wide = prepare(reference["rectangle.raw"][None], 224, mirror=False, resize_first=False)
     assert same(wide[0, ::4], reference["rectangle.cropped"]) >= 0.999
+
+
+def test_aloha_pictures_are_squashed_whole_by_pillow(reference: dict[str, np.ndarray], tmp_path: Path) -> None:
+    """The public evaluation resizes the whole 640x480 picture to 256x256, bicubic, before all else."""
+    make_tokenizer(tmp_path, WORDS)
+    wide = np.asarray(Image.fromarray(reference["rectangle.raw"]).resize((640, 480)))
+    squashed = np.asarray(Image.fromarray(wide).resize((256, 256), Image.Resampling.BICUBIC))
+    expected = centre_crop(lanczos(jpeg_round_trip(squashed)[None], 224))
+    batch = ObservationBatch(images={"head": wide[None]}, state=np.zeros((1, 1), np.float32), instructions=WORDS)
+    for squash in (True, False):
+        transform = OpenVLATransform(
+            cameras=("head",), side_px=256, input_px=224, mirror=False, resize_first=True, squash=squash,
+            state=None, state_values=1, prompt_length=24,
+        ).at(tmp_path)  # fmt: skip
+        found = transform(batch)
+        assert np.array_equal(found["images"][:, 0], expected) == squash
+        assert found["state"].shape == (1, 0)
 
 
 def test_aloha_pictures_are_made_square_first() -> None:
     flat = np.full((1, 480, 640, 3), 128, np.uint8)
-    assert np.unique(prepare(flat, 56, rotate=False, resize_first=True)).tolist() == [128]
+    assert np.unique(prepare(flat, 56, mirror=False, resize_first=True)).tolist() == [128]
 
 
 WORDS = ["pick up the red mug"]
@@ -154,7 +173,7 @@ def test_statistics_of_another_robot_are_one_clear_line(tmp_path: Path) -> None:
 def test_the_transform_gives_what_the_model_takes(tmp_path: Path) -> None:
     make_tokenizer(tmp_path, WORDS)
     transform = OpenVLATransform(
-        cameras=("wrist", "head"), side_px=64, input_px=56, rotate=False, resize_first=False, squash=False,
+        cameras=("wrist", "head"), side_px=64, input_px=56, mirror=False, resize_first=False, squash=False,
         state=StateBounds(lower=(0.0,), upper=(1.0,)), state_values=1, prompt_length=24,
     ).at(tmp_path)  # fmt: skip
     rng = np.random.default_rng(0)

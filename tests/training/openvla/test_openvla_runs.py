@@ -1,6 +1,7 @@
 """OpenVLA by the public commands: fine-tuned on the twin, reinforced, evaluated; regression is not reinforced."""
 
 import json
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -34,7 +35,7 @@ ROOT = Path(__file__).parents[3]
 CELL = ROOT / "launch/cells/single_piper.toml"
 LOOK = LoopOptions(evaluate_every=0, evaluate_scenarios=2, checkpoint_every=1)
 TWIN = OpenVLAOptions(
-    cameras=("wrist",), side_px=32, chunk_steps=10, bounds="extremes", rotate=False, proprioception=True,
+    cameras=("wrist",), side_px=32, chunk_steps=10, bounds="extremes", mirror=False, proprioception=True,
     prompt_length=24, weights="float32",
 )  # fmt: skip
 
@@ -139,6 +140,18 @@ def test_what_acts_by_regression_is_served_and_not_reinforced(sft: Path, tmp_pat
     assert actions.shape == (2, 10, 7) and not np.allclose(actions, policy.act(look()))
     with pytest.raises(RehearsalError, match="acts by its L1 head, which gives no probabilities"):
         run_grpo(GRPORun(policy=folder, cell=CELL, out=tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_tokens_that_were_never_trained_are_refused_on_a_demonstration(
+    tiny_checkpoint: Path, sft: Path, demonstrations: Path, tmp_path: Path
+) -> None:
+    """Random weights with the statistics of the fine-tuned policy: what an L1 training leaves of the head of words."""
+    untrained = tmp_path / "untrained"
+    shutil.copytree(sft / "policy", untrained)
+    shutil.copy(tiny_checkpoint / "model.safetensors", untrained)
+    with pytest.raises(RehearsalError, match="cannot be reinforced: its probabilities are"):
+        run_grpo(GRPORun(policy=untrained, cell=CELL, demonstrations=demonstrations, out=tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
 

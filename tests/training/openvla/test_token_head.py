@@ -56,11 +56,29 @@ def test_a_few_confident_mistakes_do_not_outweigh_all_that_is_known() -> None:
     assert judge_token_head(logits, tokens).trained
 
 
-@pytest.mark.parametrize("chunks", [1, 10])
+@pytest.mark.parametrize(("error_bins", "std_bins"), [(20, 3.0), (20, 1.0), (40, 10.0)])
+def test_a_head_too_sure_of_itself_is_trained(error_bins: float, std_bins: float) -> None:
+    """As after SFT on one trajectory, seen on another: off by more than its peaks are wide, and far from chance."""
+    tokens = demonstrated(0, chunks=20)
+    error = np.random.default_rng(0).normal(0, error_bins, tokens.shape)
+    assert judge_token_head(peaked((tokens + error).clip(0, 255), std_bins), tokens).trained
+
+
+def test_a_demonstration_that_does_not_move_tells_nothing() -> None:
+    tokens = np.full((10, 8, 7), 127)
+    found = judge_token_head(peaked(tokens, 3.0), tokens)
+    assert found.near == found.chance == found.least_near == 1.0
+    with pytest.raises(RehearsalError, match="the demonstration hardly moves, .* take one that moves"):
+        found.check(Path("runs/x"))
+    with pytest.raises(RehearsalError, match="runs/x cannot be reinforced: its probabilities are flat"):
+        judge_token_head(np.zeros((*tokens.shape, 256)), tokens).check(Path("runs/x"))
+
+
+@pytest.mark.parametrize("chunks", [1, 4])
 @pytest.mark.parametrize("scale", [0.0, 0.1, 1.0, 5.0, 30.0])
 def test_no_head_that_knows_nothing_passes(scale: float, chunks: int) -> None:
-    """Random logits, the same ones at every place, and peaks that depend on the place alone: 40 draws of each."""
-    for seed in range(40):
+    """Random logits, the same ones at every place, and peaks that depend on the place alone."""
+    for seed in range(40 // chunks):
         rng, tokens = np.random.default_rng([seed, 7]), demonstrated(seed, chunks)
         random = rng.normal(0, scale, (*tokens.shape, 256))
         constant = np.broadcast_to(rng.normal(0, scale, 256), random.shape)

@@ -90,7 +90,7 @@ def adopt(
         cameras=options.cameras,
         side_px=options.side_px,
         input_px=sizes.image_px,
-        rotate=options.rotate,
+        mirror=options.mirror,
         resize_first=options.resize_first,
         squash=options.squash,
         state=state_bounds(statistics, state_dim, bounds=options.bounds) if model.proprio is not None else None,

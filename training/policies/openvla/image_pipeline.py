@@ -4,7 +4,7 @@ A JPEG round trip, a Lanczos resize to the model's side, then the centre crop of
 random crops of training. The checkpoints were trained on exactly these pixels, and each step has its trap: TensorFlow
 decodes JPEG with the fast integer transform, resizes in floats before it rounds, crops by bilinear samples that touch
 the corners, and cuts to bytes by floor(255.5 x). Resizing and cropping are linear in each axis, so each is two small
-matrices made once, sparse because few pixels make a new one: 5 ms a picture of 256 px on one core, and no BLAS threads.
+matrices made once, sparse because few pixels make a new one: 7 ms a picture of 256 px on one core, and no BLAS threads.
 """
 
 import functools
@@ -23,13 +23,15 @@ BICUBIC_PX = 256
 """Side to which ALOHA's pictures are brought first, by Pillow."""
 
 
-def prepare(images: np.ndarray, side_px: int, *, rotate: bool, resize_first: bool) -> np.ndarray:
-    """Returns pictures uint8 (N, side, side, 3) for the model of pictures uint8 (N, H, W, 3) of a camera.
+def prepare(images: np.ndarray, side_px: int, *, mirror: bool, resize_first: bool) -> np.ndarray:
+    """Returns pictures uint8 (N, side, side, 3) for the model of upright pictures uint8 (N, H, W, 3) of a camera.
 
-    rotate: by 180 degrees first, as LIBERO's are. resize_first: to 256 x 256 by Pillow's bicubic, as ALOHA's are.
+    mirror: left to right, as LIBERO's checkpoints see them: the stock environment's pictures are upside down and were
+    turned by 180 degrees, which leaves them upright and mirrored. resize_first: to 256 x 256 by Pillow's bicubic, as
+    ALOHA's are.
     """
-    if rotate:
-        images = images[:, ::-1, ::-1]
+    if mirror:
+        images = images[:, :, ::-1]
     if resize_first:
         images = np.stack([bicubic(image, BICUBIC_PX) for image in images])
     images = np.stack([jpeg_round_trip(image) for image in images])

@@ -27,12 +27,13 @@ class OpenVLAOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """tokens: action tokens; l1: the regression head beside the checkpoint, for evaluation and serving alone."""
     bounds: Bounds = "q99"
     """What is -1 and 1. q99: first and last percentile (LIBERO); extremes: minimum and maximum (ALOHA, RoboTwin)."""
-    rotate: bool = True
-    """Turn pictures by 180 degrees, as LIBERO's are."""
+    mirror: bool = True
+    """Mirror pictures left to right: LIBERO's checkpoints see the stock environment's, upside down, turned by 180
+    degrees, and here pictures are upright."""
     resize_first: bool = False
     """Resize pictures to 256 px first, as ALOHA's are."""
     squash: bool = False
-    """Squash a picture that is not square, as published RoboTwin checkpoints do, in place of cutting its centre."""
+    """Squash a picture that is not square, as published ALOHA and RoboTwin checkpoints do; else its centre is cut."""
     proprioception: bool = False
     """Give a checkpoint that has no projector of the state a new one, to be fine-tuned; its own is always used."""
     prompt_length: int = 48

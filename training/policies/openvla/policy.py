@@ -3,6 +3,7 @@
 A policy's folder is a checkpoint's folder, loadable wherever published ones are, with `policy.json` beside.
 """
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ from training.policies.openvla.transform import OpenVLATransform
 from training.policies.policy import read_record, write_record
 from training.policies.token_distribution import log_probs
 from training.policies.trained_policy import TokenRecord, TrainedPolicy, to_tensors
+
+log = logging.getLogger(__name__)
 
 DTYPES: dict[Precision, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -112,11 +115,19 @@ class OpenVLAPolicy(TrainedPolicy):
     def begin_training(self, options: ModelTraining) -> None:
         if options.lora.rank:
             add_lora(self.model, options.lora)
+        elif self.record.weights == "bfloat16":
+            log.warning(
+                "all weights are trained in bfloat16, where steps below 1/256 of a weight round to nothing: adopt the "
+                "checkpoint with weights = float32 and train with mixed_precision, or with lora.rank"
+            )
         if options.freeze_vision:
             self.model.freeze_vision()
         if options.gradient_checkpointing:
             self.model.checkpoint_gradients()
         self.model.mixed_precision = options.mixed_precision
+
+    def compute_in(self, precision: Precision) -> None:
+        self.model.mixed_precision = precision == "bfloat16"
 
     def save(self, folder: Path) -> None:
         save_openvla(merged(self.model), folder, beside=self.folder)

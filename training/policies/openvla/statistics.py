@@ -23,7 +23,19 @@ STATISTICS = "dataset_statistics.json"
 # Added to a range when it is undone, so that a value that never varied has one; OpenVLA-OFT's, not OpenVLA's.
 RANGE_FLOOR = 1e-8
 
+OTHER_DATASET = (
+    "take those of the dataset that the checkpoint was trained on, for this robot; "
+    "python training/inspect_checkpoint.py lists its datasets"
+)
+
 _KEYS: dict[Bounds, tuple[str, str]] = {"q99": ("q01", "q99"), "extremes": ("min", "max")}
+
+
+class _Dataset(msgspec.Struct, frozen=True):
+    """What of one dataset's statistics must be there: a list of one entry a value under each name."""
+
+    action: dict[str, list[float | bool]]
+    proprio: dict[str, list[float | bool]] = {}
 
 
 class StateBounds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -41,49 +53,64 @@ class StateBounds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 def read_statistics(folder: Path, key: str | None) -> tuple[str, dict[str, Any]]:
     """Returns the statistics of `key`, of the only one there when None, with their name.
 
-    Raises RehearsalError when there are none, or several and none named.
+    Raises RehearsalError when there are none, or several and none named, and when they are of another layout.
     """
     path = folder / STATISTICS
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        found: Any = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         config = folder / "config.json"
-        found = json.loads(config.read_text(encoding="utf-8")).get("norm_stats", {}) if config.is_file() else {}
+        found = (
+            json.loads(config.read_text(encoding="utf-8")).get("norm_stats", {}) if config.is_file() else {}
+        )
         if not found:
             raise RehearsalError(f"{folder} has no {STATISTICS}: copy it from the checkpoint") from None
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise RehearsalError(f"{path} is no JSON: {error}; copy it again") from None
+    if not isinstance(found, dict) or not found:
+        raise RehearsalError(f"{path} names no dataset: copy it from the checkpoint again")
     if key is None and len(found) > 1:
         raise RehearsalError(f"{path} holds statistics of several datasets; name one of: {', '.join(found)}")
     chosen = next(iter(found)) if key is None else key
     if chosen not in found:
         raise unknown_choice(f"dataset in {path}:", chosen, found)
+    try:
+        msgspec.convert(found[chosen], _Dataset)
+    except msgspec.ValidationError as error:
+        raise RehearsalError(
+            f"{path}: {chosen!r} is no statistics of a dataset: {error}; copy it again"
+        ) from None
     return chosen, found[chosen]
 
 
 def action_codec(
-    statistics: dict[str, Any], spec: ActionSpec, chunk_steps: int, *, bounds: Bounds, floor: float = RANGE_FLOOR
+    statistics: dict[str, Any],
+    spec: ActionSpec,
+    chunk_steps: int,
+    *,
+    bounds: Bounds,
+    floor: float = RANGE_FLOOR,
 ) -> ActionCodec:
     """Returns the codec that decodes a checkpoint's tokens to actions of `spec`.
 
     Raises RehearsalError when the statistics are another robot's. Where they leave a gripper as it is, 0 is closed
-    and 1 open, and the command is one of the spec's bounds.
+    and 1 open, and the command is one of the spec's bounds. A value that never varied has a range even without `floor`.
     """
-    action = statistics.get("action", {})
-    lower, upper = (np.asarray(action.get(name, []), dtype=np.float64) for name in _KEYS[bounds])
-    if len(lower) != spec.dim or len(upper) != spec.dim:
+    action = statistics["action"]
+    lower, upper = _range(action, bounds, "action")
+    mask = np.asarray(action.get("mask", [True] * len(lower)), dtype=bool)
+    if {len(lower), len(upper), len(mask)} != {spec.dim}:
         raise RehearsalError(
             f"the statistics are of {len(lower)} action values, this robot has {spec.dim} ({', '.join(spec.names)}): "
-            "take those of the dataset that the checkpoint was trained on, for this robot"
+            f"{OTHER_DATASET}"
         )
-    mask = np.asarray(action.get("mask", [True] * spec.dim), dtype=bool)
     if odd := [name for name, kept, own in zip(spec.names, mask, spec.grippers) if not kept and not own]:
         raise RehearsalError(
-            f"the statistics leave {', '.join(odd)} as it is, which a gripper alone can be: take those of the dataset "
-            "that the checkpoint was trained on, for this robot"
+            f"the statistics leave {', '.join(odd)} as it is, which a gripper alone can be: {OTHER_DATASET}"
         )
     # Left as it is: -1 to 1 is decoded to itself, of which 0.5 parts closed from open.
-    lower, upper = np.where(mask, lower, -1.0), np.where(mask, upper + floor, 1.0)
+    upper = upper + np.where(upper > lower, floor, RANGE_FLOOR)
+    lower, upper = np.where(mask, lower, -1.0), np.where(mask, upper, 1.0)
     return ActionCodec(
         chunk_steps=chunk_steps,
         knots=chunk_steps,
@@ -101,14 +128,23 @@ def action_codec(
 
 def state_bounds(statistics: dict[str, Any], state_dim: int, *, bounds: Bounds) -> StateBounds:
     """Returns what normalises the state; raises RehearsalError when the statistics are another robot's."""
-    proprio = statistics.get("proprio", {})
-    lower, upper = (proprio.get(name, []) for name in _KEYS[bounds])
-    if len(lower) != state_dim:
+    lower, upper = _range(statistics.get("proprio", {}), bounds, "state")
+    if {len(lower), len(upper)} != {state_dim}:
         raise RehearsalError(
-            f"the statistics are of {len(lower)} state values, this robot's state has {state_dim}: take those of the "
-            "dataset that the checkpoint was trained on, for this robot"
+            f"the statistics are of {len(lower)} state values, this robot's state has {state_dim}: {OTHER_DATASET}"
         )
-    return StateBounds(lower=tuple(map(float, lower)), upper=tuple(map(float, upper)))
+    return StateBounds(lower=tuple(lower.tolist()), upper=tuple(upper.tolist()))
+
+
+def _range(part: dict[str, Any], bounds: Bounds, what: str) -> tuple[np.ndarray, np.ndarray]:
+    """Returns what is -1 and what is 1, one entry a value each; raises RehearsalError when it is not there."""
+    if missing := [name for name in _KEYS[bounds] if name not in part]:
+        raise RehearsalError(
+            f"the statistics have no {missing[0]} of the {what}, which bounds = {bounds!r} needs; they have: "
+            f"{', '.join(part) or 'nothing of it'}"
+        )
+    lower, upper = (np.asarray(part[name], dtype=np.float64) for name in _KEYS[bounds])
+    return lower, upper
 
 
 def dataset_statistics(demonstrations: DemonstrationSet, spec: ActionSpec, name: str) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from training.policies.openvla.statistics import StateBounds
 class OpenVLATransform(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """cameras: names in the model's order. side_px: of the square pictures that a simulator draws.
 
-    input_px: of the model's pictures. rotate: turn pictures by 180 degrees (LIBERO). resize_first: Pillow's bicubic
-    first (ALOHA). squash: a picture that is not square is squashed whole (published RoboTwin checkpoints), in place of
+    input_px: of the model's pictures. mirror: pictures left to right (LIBERO). resize_first: Pillow's bicubic
+    first (ALOHA). squash: a picture that is not square is squashed whole (published ALOHA, RoboTwin), in place of
     being cut to its centred square. state: what normalises the state, None where the model sees none; state_values:
     how many it has. prompt_length: tokens, padding included. tokenizer: folder of the tokeniser.
     """
@@ -25,7 +25,7 @@ class OpenVLATransform(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     cameras: tuple[str, ...]
     side_px: int
     input_px: int
-    rotate: bool
+    mirror: bool
     resize_first: bool
     squash: bool
     state: StateBounds | None
@@ -56,7 +56,7 @@ class OpenVLATransform(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         if not self.squash:
             pictures = [square(images, self.side_px) for images in pictures]
         prepared = [
-            prepare(images, self.input_px, rotate=self.rotate, resize_first=self.resize_first) for images in pictures
+            prepare(images, self.input_px, mirror=self.mirror, resize_first=self.resize_first) for images in pictures
         ]
         return np.stack(prepared, axis=1)
 
