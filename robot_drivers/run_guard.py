@@ -23,13 +23,17 @@ class RunGuard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Also take arms that are in their emergency stop. Their power is cut for a moment: support them."""
     recordings: Path = RECORDINGS
     """Folder for what is recorded at stops."""
+    channel: Path | None = None
+    """Folder of the channel to its clients; without it the cell's own, in memory."""
+    can_folder: Path | None = None
+    """Folder of an emulator that lies elsewhere than the user's own."""
 
 
 def main() -> None:
     config = command_line(RunGuard, description=__doc__ or "")
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     cell = read_cell(config.cell)
-    arms: list[Arm]
+    arms: list[Arm] = []
     if config.simulated:
         from robot_drivers.simulated_arm import SimulatedArm
 
@@ -38,9 +42,11 @@ def main() -> None:
         # piper_sdk and python-can are only where real or emulated arms are.
         from robot_drivers.piper_arm import PiperArm
 
-        arms = [PiperArm(arm) for arm in cell.arms]
+        for arm in cell.arms:
+            folder = config.can_folder if arm.can else None
+            arms.append(PiperArm(arm, channel=str(folder / arm.can.channel) if folder and arm.can else None))
     try:
-        serve(cell, arms, recordings=config.recordings, recover=config.recover)
+        serve(cell, arms, folder=config.channel, recordings=config.recordings, recover=config.recover)
     except ArmFaultError as error:
         raise RehearsalError(str(error)) from None
 

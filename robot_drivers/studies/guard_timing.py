@@ -8,13 +8,12 @@ same tick), and to the tick in which feedback shows that all joints stand.
 
 import itertools
 import multiprocessing
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -27,6 +26,8 @@ from rehearsal.cell import VALUES_PER_ARM, Cell, read_cell
 from rehearsal.clock import MonotonicClock
 from rehearsal.errors import RehearsalError
 from rehearsal.results import write_result
+from robot_drivers.emulator.process import EmulatorProcess
+from robot_drivers.guard.channel import FOLDER
 from robot_drivers.guard.client import GuardClient, GuardLostError, GuardPanel
 from robot_drivers.guard.geometry import CellGeometry
 from robot_drivers.guard.messages import GuardState
@@ -61,6 +62,28 @@ class GuardTiming(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Of the motions and of the moments of the stops."""
     out: Path = Path("results/guard.json")
     """Result file."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where the guard of a cell is reached, and where it records."""
+
+    cell: Cell
+    folder: Path
+
+    @property
+    def channel(self) -> Path:
+        return self.folder / "channel"
+
+    @property
+    def recordings(self) -> Path:
+        return self.folder / "recordings"
+
+    def panel(self) -> GuardPanel:
+        return GuardPanel(self.cell.name, folder=self.channel)
+
+    def client(self) -> GuardClient:
+        return GuardClient(self.cell, folder=self.channel)
 
 
 @dataclass
@@ -158,62 +181,60 @@ def ready(client: GuardClient) -> None:
 
 
 @contextmanager
-def processes(study: GuardTiming, cell: Cell, recordings: Path) -> Iterator[subprocess.Popen[str]]:
-    """Starts the emulator and the guard; yields the guard."""
-    with ExitStack() as stack:
-        emulator = _start([sys.executable, "-m", "robot_drivers.emulator", "--cell", str(study.cell)], stack)
-        line = emulator.stdout.readline() if emulator.stdout else ""
-        if not line.startswith("READY"):
-            raise RehearsalError(f"the emulator did not start: {line}")
-        script = Path(__file__).parents[1] / "run_guard.py"
-        words = ["--cell", str(study.cell), "--recordings", str(recordings)]
-        guard = _start([sys.executable, str(script), *words], stack)
-        until_s = time.monotonic() + START_TIMEOUT_S
-        while not _stands(cell):
-            if time.monotonic() > until_s or guard.poll() is not None:
-                raise RehearsalError(
-                    f"the guard did not start within {START_TIMEOUT_S:.0f} s; see its messages above"
-                )
-            time.sleep(0.1)
-        yield guard
+def guarded(study: GuardTiming, bench: Bench) -> Iterator[None]:
+    """Runs the emulator and the guard in processes of their own; the guard's recordings stay in the bench's folder."""
+    with EmulatorProcess(study.cell) as emulator:
+        script = str(Path(__file__).parents[1] / "run_guard.py")
+        words = [
+            "--cell",
+            str(study.cell),
+            "--channel",
+            str(bench.channel),
+            "--can-folder",
+            str(emulator.folder),
+        ]
+        guard = subprocess.Popen([sys.executable, script, *words, "--recordings", str(bench.recordings)])
+        try:
+            until_s = time.monotonic() + START_TIMEOUT_S
+            while not _stands(bench):
+                if time.monotonic() > until_s or guard.poll() is not None:
+                    raise RehearsalError("the guard did not start; see its messages above")
+                time.sleep(0.1)
+            yield
+        finally:
+            guard.terminate()
+            guard.wait(START_TIMEOUT_S)
 
 
-def _start(words: list[str], stack: ExitStack) -> subprocess.Popen[str]:
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
-
-    def end() -> None:
-        process.send_signal(signal.SIGTERM)
-        process.wait(timeout=START_TIMEOUT_S)
-
-    stack.callback(end)
-    return process
-
-
-def _stands(cell: Cell) -> bool:
+def _stands(bench: Bench) -> bool:
     try:
-        with GuardPanel(cell.name) as panel:
+        with bench.panel() as panel:
             return panel.state().stop.confirmation == "standing"
     except (RehearsalError, GuardLostError):
         return False
 
 
-def swing_for_ever(cell: Cell, seed: int, playing: Event) -> None:
+def swing_for_ever(bench: Bench, seed: int, playing: Event) -> None:
     """The source that is killed."""
-    with GuardClient(cell) as client:
+    with bench.client() as client:
         client.begin()
-        swing(client, Swing(cell, np.random.default_rng(seed)), cell.control_period_s, 1e9, playing)
+        swing(
+            client, Swing(bench.cell, np.random.default_rng(seed)), bench.cell.control_period_s, 1e9, playing
+        )
 
 
-def measure_stops(cell: Cell, runs: int, rng: np.random.Generator, measured: Measured) -> None:
+def measure_stops(bench: Bench, runs: int, rng: np.random.Generator, measured: Measured) -> None:
     """Asks for a stop at a random moment of a motion, `runs` times."""
-    geometry = CellGeometry(cell)
-    with GuardClient(cell) as client:
+    geometry = CellGeometry(bench.cell)
+    with bench.client() as client:
         for _ in track(range(runs), "stop requests"):
-            motion = Swing(cell, rng)
+            motion = Swing(bench.cell, rng)
             ready(client)
-            go(client, motion.at(0), cell.control_period_s)
-            swing(client, motion, cell.control_period_s, rng.uniform(1, 2))
-            time.sleep(rng.uniform(0, cell.control_period_s / 2))  # anywhere between two ticks of the guard
+            go(client, motion.at(0), bench.cell.control_period_s)
+            swing(client, motion, bench.cell.control_period_s, rng.uniform(1, 2))
+            time.sleep(
+                rng.uniform(0, bench.cell.control_period_s / 2)
+            )  # anywhere between two ticks of the guard
             asked_s = time.monotonic()
             client.stop("timing")
             state = measured.watch(client, geometry, asked_s)
@@ -221,17 +242,17 @@ def measure_stops(cell: Cell, runs: int, rng: np.random.Generator, measured: Mea
             _check(state, "requested")
 
 
-def measure_kills(cell: Cell, kills: int, rng: np.random.Generator, measured: Measured) -> None:
+def measure_kills(bench: Bench, kills: int, rng: np.random.Generator, measured: Measured) -> None:
     """Kills the source at a random moment of a motion, `kills` times."""
-    geometry, context = CellGeometry(cell), multiprocessing.get_context("fork")  # starts in no time
+    geometry, context = CellGeometry(bench.cell), multiprocessing.get_context("fork")  # starts in no time
     for _ in track(range(kills), "killed sources"):
         seed = int(rng.integers(1 << 31))
-        with GuardClient(cell) as client:
+        with bench.client() as client:
             ready(client)
-            go(client, Swing(cell, np.random.default_rng(seed)).at(0), cell.control_period_s)
+            go(client, Swing(bench.cell, np.random.default_rng(seed)).at(0), bench.cell.control_period_s)
             client.pause()
         playing = context.Event()
-        process = context.Process(target=swing_for_ever, args=(cell, seed, playing))
+        process = context.Process(target=swing_for_ever, args=(bench, seed, playing))
         process.start()
         if not playing.wait(START_TIMEOUT_S):
             raise RehearsalError("the source of setpoints did not start to play; see its messages above")
@@ -239,7 +260,7 @@ def measure_kills(cell: Cell, kills: int, rng: np.random.Generator, measured: Me
         killed_s = time.monotonic()
         process.kill()
         process.join()
-        with GuardPanel(cell.name) as panel:
+        with bench.panel() as panel:
             state = measured.watch(panel, geometry, killed_s)
         measured.kill_hold_ms.append(1e3 * (state.stop.at_s - killed_s))
         _check(state, "setpoint_age")
@@ -254,13 +275,13 @@ def _check(state: GuardState, reason: str) -> None:
         )
 
 
-def measure_jitter(cell: Cell, seconds: float, rng: np.random.Generator) -> None:
+def measure_jitter(bench: Bench, seconds: float, rng: np.random.Generator) -> None:
     """Keeps the arms moving; the guard itself records how punctual it is."""
-    with GuardClient(cell) as client:
-        motion = Swing(cell, rng)
+    with bench.client() as client:
+        motion = Swing(bench.cell, rng)
         ready(client)
-        go(client, motion.at(0), cell.control_period_s)
-        swing(client, motion, cell.control_period_s, seconds)
+        go(client, motion.at(0), bench.cell.control_period_s)
+        swing(client, motion, bench.cell.control_period_s, seconds)
         client.pause()
 
 
@@ -268,15 +289,16 @@ def run_study(study: GuardTiming) -> dict[str, float]:
     """Measures, writes the result file and returns its figures."""
     cell, rng, began_s = read_cell(study.cell), np.random.default_rng(study.seed), time.monotonic()
     measured = Measured()
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(dir=FOLDER) as name:
         # One guard for the jitter, so that its record holds nothing else, and one for the stops.
-        with processes(study, cell, Path(name) / "jitter"):
-            measure_jitter(cell, study.jitter_s, rng)
-        (ended,) = (Path(name) / "jitter").glob("*-ended.msgpack")
+        undisturbed, stopped = Bench(cell, Path(name) / "jitter"), Bench(cell, Path(name) / "stops")
+        with guarded(study, undisturbed):
+            measure_jitter(undisturbed, study.jitter_s, rng)
+        (ended,) = undisturbed.recordings.glob("*-ended.msgpack")
         timing = read_recording(ended).timing
-        with processes(study, cell, Path(name) / "stops"):
-            measure_stops(cell, study.runs, rng, measured)
-            measure_kills(cell, study.kills, rng, measured)
+        with guarded(study, stopped):
+            measure_stops(stopped, study.runs, rng, measured)
+            measure_kills(stopped, study.kills, rng, measured)
     figures = _figures(measured) | dict(timing)
     write_result(
         study.out, figures=figures, seeds={"motions": study.seed}, seconds=time.monotonic() - began_s

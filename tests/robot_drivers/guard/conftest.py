@@ -3,7 +3,7 @@
 import dataclasses
 import multiprocessing
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 
 from rehearsal.cell import Arm, Cell, CheckName, read_cell
 from rehearsal.cell import Guard as GuardLimits
-from rehearsal.clock import Clock, ManualClock, MonotonicClock
+from rehearsal.clock import Clock, ManualClock
 from rehearsal.errors import RehearsalError
 from robot_drivers.arm import MESSAGES, ArmFaultError, ArmState, ControlMode, Fault, clamp, features_of
 from robot_drivers.guard.channel import RELEASES, GuardEnd, Mailbox
@@ -21,6 +21,7 @@ from robot_drivers.guard.client import GuardClient, GuardLostError, GuardPanel
 from robot_drivers.guard.loop import TICK_S, Guard
 from robot_drivers.guard.messages import ENCODER, GuardState, Release
 from robot_drivers.guard.service import serve
+from robot_drivers.simulated_arm import SimulatedArm
 
 CELLS = Path(__file__).parents[3] / "launch" / "cells"
 
@@ -192,18 +193,15 @@ def make_bench(make_cell: Callable[..., Cell], tmp_path: Path) -> Iterator[Calla
 
 
 class GuardProcess:
-    """A guard in a process of its own, on the host's clock."""
+    """A guard of simulated arms in a process of its own, on the host's clock."""
 
-    def __init__(
-        self, cell: Cell, make_arms: Callable[[Cell, Clock], Sequence[RailArm]], folder: Path
-    ) -> None:
+    def __init__(self, cell: Cell, folder: Path) -> None:
         self.cell, self.folder, self.recordings = cell, folder / "channel", folder / "recordings"
-        self._make_arms = make_arms
         self.start()
 
     def start(self) -> None:
         """Starts it (again) and returns when it guards."""
-        # Forked: the arms are made in the process that owns them, and need not be sent there.
+        # Forked: it is there in no time.
         self._process = multiprocessing.get_context("fork").Process(target=self._serve)
         self._process.start()
         until_s = time.monotonic() + 20
@@ -220,12 +218,8 @@ class GuardProcess:
             return False
 
     def _serve(self) -> None:
-        serve(
-            self.cell,
-            self._make_arms(self.cell, MonotonicClock()),
-            folder=self.folder,
-            recordings=self.recordings,
-        )
+        arms = [SimulatedArm(self.cell, arm) for arm in self.cell.arms]
+        serve(self.cell, arms, folder=self.folder, recordings=self.recordings)
 
     def kill(self) -> None:
         """As a crash, or the kernel when memory is short, would."""
@@ -238,12 +232,8 @@ class GuardProcess:
         return self._process.exitcode
 
 
-def rail_arms(cell: Cell, clock: Clock) -> list[RailArm]:
-    return [RailArm(arm, clock) for arm in cell.arms]
-
-
 @pytest.fixture
 def guard_process(make_cell: Callable[..., Cell], tmp_path: Path) -> Iterator[GuardProcess]:
-    process = GuardProcess(make_cell(tool_speed_m_s=2.0, setpoint_age_s=0.5), rail_arms, tmp_path)
+    process = GuardProcess(make_cell(tool_speed_m_s=2.0, setpoint_age_s=0.5), tmp_path)
     yield process
     process.kill()

