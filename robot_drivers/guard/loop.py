@@ -395,5 +395,6 @@ def run(
                     gc.collect()
         how = "ended"
     finally:
+        watchdog.notify("STOPPING=1")
         recorder.dump(how, ticker.summary())
         recorder.wait()

@@ -67,6 +67,8 @@ class RailArm:
         self.top_speed_rad_s = 20.0
         self.silent = False
         """Feedback stays as it is."""
+        self.missing: tuple[str, ...] = ()
+        """Messages that do not come any more."""
         self.deaf = False
         """Setpoints are sent and do nothing; the arm goes on as it moves."""
         self.broken = ""
@@ -118,7 +120,9 @@ class RailArm:
         now_s = self.clock.now_s()
         return ArmState(
             read_at_s=now_s,
-            stamps_s=dict.fromkeys(MESSAGES, now_s),
+            stamps_s={
+                name: self._seen.stamps_s[name] if name in self.missing else now_s for name in MESSAGES
+            },
             joint_rad=self.position[:6].copy(),
             joint_velocity_rad_s=self.velocity_rad_s.copy(),
             gripper_opening_m=float(self.position[6]),

@@ -58,10 +58,10 @@ def test_the_way_to_a_setpoint_is_straight_and_takes_a_period_and_a_tick(make_be
 
 
 def test_a_late_setpoint_is_no_rest_in_between() -> None:
-    way = Segment(began_s=1.0, duration_s=0.045, start=np.zeros(2), end=np.array([0.09, -0.045]))
-    np.testing.assert_allclose(way.at(0.9), [0, 0])
-    np.testing.assert_allclose(way.at(1.0225), [0.045, -0.0225])
-    np.testing.assert_allclose(way.at(2.0), [0.09, -0.045])
+    way = Segment(began_s=1.0, duration_s=0.045, start=np.array([1.0, 2.0]), end=np.array([1.09, 1.955]))
+    np.testing.assert_allclose(way.at(0.9), [1, 2])
+    np.testing.assert_allclose(way.at(1.0225), [1.045, 1.9775])
+    np.testing.assert_allclose(way.at(2.0), [1.09, 1.955])
     np.testing.assert_allclose(way.speed(1.045 + 0.04, 0.04), [2, -1])
     np.testing.assert_allclose(way.speed(1.045 + 0.0401, 0.04), [0, 0])
 
@@ -86,6 +86,14 @@ def test_a_longer_deadline_than_the_cell_allows_does_not_count(make_bench: MakeB
     bench.client.post(bench.state.accepted, deadline_s=bench.clock.now_s() + 10)
     assert bench.run(0.08).mode == "following"
     assert bench.run(TICK_S).mode == "stopped"
+
+
+def test_a_deadline_of_this_moment_is_in_time(make_bench: MakeBench) -> None:
+    bench = make_bench()
+    bench.release()
+    bench.client.post(np.array(bench.state.accepted) + FORWARD, deadline_s=bench.clock.now_s() + TICK_S)
+    assert bench.run(TICK_S).mode == "following"
+    assert bench.run(TICK_S).stop.reason == "setpoint_age"
 
 
 @pytest.mark.parametrize("deadline_s", [-1e-6, math.nan])
@@ -197,6 +205,8 @@ def test_only_the_stop_that_was_seen_is_released(make_bench: MakeBench) -> None:
     assert bench.run(TICK_S).mode == "ready"
     bench.ask_release(state.stop.stop_id)
     assert bench.run(TICK_S).release_refused == "nothing is stopped"
+    assert bench.state.stop_counts == {"started": 1, "requested": 3}
+    assert bench.state.stop.stop_id > seen.stop_id
 
 
 def test_a_setpoint_from_before_the_release_is_refused(make_bench: MakeBench) -> None:
@@ -288,6 +298,22 @@ def test_old_feedback_stops_and_the_arm_is_held_where_it_was_sent(make_bench: Ma
     state = bench.run(TICK_S)
     assert (state.mode, state.stop.reason) == ("stopped", "feedback_age")
     assert np.all(np.abs(np.array(state.sent) - sent) <= FORWARD / 8 + 1e-6)
+
+
+@pytest.mark.parametrize("name", ["joints_12", "joints_34", "joints_56", "gripper", "motor_1", "motor_6"])
+def test_one_message_that_stays_out_is_old_feedback(make_bench: MakeBench, name: str) -> None:
+    bench = make_bench(feedback_age_s=0.05)
+    bench.release()
+    bench.arms[0].missing = (name,)
+    assert bench.run(0.04).feedback_age_s == pytest.approx((0.04,))
+    assert bench.run(0.02).stop.reason == "feedback_age"
+
+
+def test_the_drives_health_and_the_status_come_when_they_come(make_bench: MakeBench) -> None:
+    bench = make_bench()
+    bench.release()
+    bench.arms[0].missing = ("drive_1", "drive_6", "status")
+    assert bench.run(1.0).mode == "ready" and bench.state.feedback_age_s == pytest.approx((0.0,))
 
 
 def test_an_arms_fault_stops_and_bars_the_release_while_it_lasts(make_bench: MakeBench) -> None:
@@ -413,6 +439,20 @@ def test_what_was_meant_for_a_guard_before_is_not_for_this_one(make_bench: MakeB
     assert (begun.mode, begun.stop.reason, begun.release_id) == ("stopped", "started", 0)
     assert begun.epoch > state.epoch and begun.setpoint_sequence == 0
     channel.close()
+
+
+def test_ticks_are_counted_and_only_real_stops_are_warnings(
+    make_bench: MakeBench, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        bench = make_bench()
+        bench.release()
+        assert caplog.text == ""
+        before = bench.state.tick
+        assert bench.run(0.05).tick == before + 10
+        bench.client.stop("look")
+        bench.run(TICK_S)
+    assert "STOP (requested): look" in caplog.text
 
 
 def test_an_operator_reads_what_matters(make_bench: MakeBench) -> None:

@@ -1,6 +1,7 @@
 """A recording holds the last seconds, and can be read back whole."""
 
 import io
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,23 @@ def test_a_stop_is_recorded_with_what_came_after_it(make_bench: MakeBench, tmp_p
     assert stopped == 100 and requested.states[stopped - 1].mode == "ready"
     assert last.timing["ticks"] == 600 and last.timing["overruns"] == 0
     assert last.timing["jitter_ms_p999"] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_systemd_hears_five_times_a_second_that_the_loop_lives(
+    make_bench: MakeBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = make_bench()
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    ticks = iter(range(201))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.setblocking(False)
+        run(
+            bench.guard, Ticker(bench.clock, TICK_S), recorder_for(bench, tmp_path), Watchdog(),
+            lambda: next(ticks) == 200,
+        )  # fmt: skip
+        heard = [systemd.recv(64) for _ in range(7)]
+    assert heard == [b"READY=1", *[b"WATCHDOG=1"] * 5, b"STOPPING=1"]
 
 
 def test_a_guard_that_breaks_leaves_a_recording(make_bench: MakeBench, tmp_path: Path) -> None:
