@@ -174,7 +174,8 @@ class Checks:
 
     def in_force_until_s(self, written_s: float, deadline_s: float, now_s: float) -> float:
         """Returns until when a setpoint counts: its deadline, yet never longer than the cell lets one live."""
-        return min(deadline_s, min(written_s, now_s) + self._guard.setpoint_age_s)
+        # In this order a time that is not a number (nan) makes the setpoint shorter-lived, never longer.
+        return min(deadline_s, min(now_s, written_s) + self._guard.setpoint_age_s)
 
     def setpoint_age(self, now_s: float, until_s: float) -> str:
         """Returns why a setpoint that was in force until `until_s` is too old now, else nothing."""

@@ -431,6 +431,8 @@ def test_a_setpoint_lives_until_its_deadline_and_no_longer_than_the_cell_allows(
     assert checks.in_force_until_s(written_s=10.0, deadline_s=10.05, now_s=10.0) == 10.05
     assert checks.in_force_until_s(written_s=10.0, deadline_s=99.0, now_s=10.001) == 10.08
     assert checks.in_force_until_s(written_s=50.0, deadline_s=99.0, now_s=10.0) == 10.08  # from the future
+    assert checks.in_force_until_s(written_s=math.nan, deadline_s=99.0, now_s=10.0) == 10.08
+    assert not checks.in_force_until_s(written_s=10.0, deadline_s=math.nan, now_s=10.0) >= 10.0
     assert checks.setpoint_age(10.08, 10.08) == ""
     assert "no setpoint for 20 ms" in checks.setpoint_age(10.10, 10.08)
     assert checks.setpoint_age(10.08 + 1e-6, 10.08) != ""
