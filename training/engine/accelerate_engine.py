@@ -7,6 +7,7 @@ the processes, so a loss is multiplied by their number. Checkpoints hold whole t
 What this program says rules over what a launcher's file says: kind and precision come from the run's config.
 """
 
+import contextlib
 import datetime
 import os
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from rehearsal.errors import RehearsalError
+from training.engine.blocks import repeated_blocks
 from training.engine.precision import Precision, computing_in, learn_in_float32
 
 try:
@@ -39,6 +41,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_model_state_dict,
     set_optimizer_state_dict,
 )
+from torch.distributed.fsdp import MixedPrecisionPolicy
 
 T = TypeVar("T")
 # While one process draws a batch the others wait for it; rollouts of large models take the better part of an hour.
@@ -91,12 +94,12 @@ class AccelerateTrainable:
 
     @contextmanager
     def one_pass(self, *, last: bool) -> Iterator[None]:
-        with computing_in(self.precision, self.module):
-            if last or self.sharded:
-                yield
-            else:
-                with self.accelerator.no_sync(self.module):
-                    yield
+        if self.sharded:
+            yield
+            return
+        exchange = contextlib.nullcontext() if last else self.accelerator.no_sync(self.module)
+        with computing_in(self.precision, self.module), exchange:
+            yield
 
     def backward(self, loss: Tensor) -> None:
         self.accelerator.backward(loss * self.accelerator.num_processes)
@@ -143,9 +146,9 @@ class AccelerateEngine:
                 f"engine.kind = {kind!r}, but this is a process by itself: start it with "
                 "`accelerate launch` or `torchrun --nproc-per-node N`, or give --engine.kind local"
             )
-        self.precision = precision
+        self.precision: Precision = precision
         self.whole = kind == "ddp"
-        self._plugin = None if self.whole else fsdp_plugin()
+        self._plugin = None if self.whole else fsdp_plugin(precision)
         self._accelerator = make_accelerator(self._plugin)
         self.rank = self._accelerator.process_index
         self.ranks = self._accelerator.num_processes
@@ -157,7 +160,8 @@ class AccelerateEngine:
         if self.precision == "bfloat16":
             learn_in_float32(module)
         if self._plugin is not None:
-            self._plugin.transformer_cls_names_to_wrap = repeated_blocks(module)
+            kinds = {type(block).__name__ for block in repeated_blocks(module)}
+            self._plugin.transformer_cls_names_to_wrap = sorted(kinds)
         prepared, _ = self._accelerator.prepare(module, optimiser)
         return AccelerateTrainable(
             self._accelerator, prepared, optimiser, self.precision, sharded=self._plugin is not None
@@ -175,14 +179,18 @@ class AccelerateEngine:
         self._accelerator.end_training()
 
 
-def fsdp_plugin() -> FullyShardedDataParallelPlugin:
-    """Weights travel in their own type: bfloat16 is autocast's, so that a pass is the same one as in sampling."""
+def fsdp_plugin(precision: Precision) -> FullyShardedDataParallelPlugin:
+    """bfloat16: blocks are gathered in it; autocast would keep a cast copy of every block until the backward pass."""
+    policy = None
+    if precision == "bfloat16":
+        policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
     return FullyShardedDataParallelPlugin(
         fsdp_version=2,
         reshard_after_forward=True,
         auto_wrap_policy="transformer_based_wrap",
         transformer_cls_names_to_wrap=[],
         cpu_ram_efficient_loading=False,
+        mixed_precision_policy=policy,
     )
 
 
@@ -201,15 +209,6 @@ def make_accelerator(plugin: FullyShardedDataParallelPlugin | None) -> Accelerat
         PartialState().distributed_type = accelerator.state.distributed_type = DistributedType.FSDP
         accelerator.state.fsdp_plugin = plugin
     return accelerator
-
-
-def repeated_blocks(module: nn.Module) -> list[str]:
-    """Returns the class names of the layers that stand in lists of several of one kind: the units to shard."""
-    names = set()
-    for part in module.modules():
-        if isinstance(part, nn.ModuleList) and len(part) > 1 and len({type(layer) for layer in part}) == 1:
-            names.add(type(part[0]).__name__)
-    return sorted(names)
 
 
 def _whole(tensor: Any) -> Tensor:

@@ -72,6 +72,8 @@ class Engine(Protocol):
     so that the module that learns can be the one that samples.
     """
 
+    precision: Precision
+
     @property
     def rank(self) -> int: ...
 
@@ -141,7 +143,7 @@ class LocalEngine:
     whole = True
 
     def __init__(self, precision: Precision = "float32") -> None:
-        self.precision = precision
+        self.precision: Precision = precision
 
     def prepare(self, module: nn.Module, optimiser: torch.optim.Optimizer) -> LocalTrainable:
         if self.precision == "bfloat16":

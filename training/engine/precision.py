@@ -23,3 +23,10 @@ def learn_in_float32(module: nn.Module) -> None:
     for weights in module.parameters():
         if weights.requires_grad:
             weights.data = weights.data.float()
+
+
+def gathered_as(precision: Precision, module: nn.Module) -> None:
+    """Makes the weights those that FSDP gathers for a pass, so that a copy that samples computes what is learned."""
+    if precision == "bfloat16":
+        for weights in module.parameters():
+            weights.data = weights.data.bfloat16()

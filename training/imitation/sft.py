@@ -15,8 +15,11 @@ from torch import Tensor
 
 from rehearsal.errors import RehearsalError
 from rehearsal.simulation import ObservationBatch
+from training.engine.engine import Engine
+from training.engine.shares import shares
 from training.imitation.augmentation import add_noise, change_colour, shift
 from training.imitation.demonstration_set import DemonstrationSet
+from training.policies.learning_policy import LearningPolicy
 from training.policies.trained_policy import TrainedPolicy, to_tensors
 
 
@@ -66,7 +69,14 @@ class SFTConfig(SupervisedConfig, frozen=True, kw_only=True, forbid_unknown_fiel
 class SupervisedLearner:
     """Holds the policy, its optimiser and the data; `update` makes one step; `state` is all that a resume needs."""
 
-    def __init__(self, policy: TrainedPolicy, demonstrations: DemonstrationSet, config: SFTConfig) -> None:
+    def __init__(
+        self,
+        policy: TrainedPolicy,
+        demonstrations: DemonstrationSet,
+        config: SFTConfig,
+        engine: Engine | None = None,
+    ) -> None:
+        """engine: plain torch by default."""
         training, validation = demonstrations.split(config.validation_fraction)
         if not len(training):
             raise RehearsalError("no demonstrations to train on; make some: python training/collect_demos.py")
@@ -75,12 +85,10 @@ class SupervisedLearner:
         self.step = 0
         self.training = encode(policy, training)
         self.validation = encode(policy, validation) if len(validation) else None
-        self.optimiser = torch.optim.AdamW(
-            [weights for weights in policy.model.parameters() if weights.requires_grad],
-            lr=config.learning_rate,
-            betas=(0.9, 0.999),
-            weight_decay=config.weight_decay,
+        self.learning = LearningPolicy(
+            policy, engine, learning_rate=config.learning_rate, weight_decay=config.weight_decay
         )
+        self.engine, self.trained = self.learning.engine, self.learning.trained
 
     @property
     def finished(self) -> bool:
@@ -88,27 +96,22 @@ class SupervisedLearner:
 
     def update(self) -> dict[str, float]:
         """Makes one optimiser step; returns its scalars."""
-        config, model = self.config, self.policy.model.train()
+        config, loss = self.config, 0.0
         rate = learning_rate(config, self.step)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
+        self.learning.begin(rate)
         tensors = self._batch()
-        loss = 0.0
-        self.optimiser.zero_grad(set_to_none=True)
-        for start in range(0, config.batch_frames, config.frames_a_forward):
-            piece = {
-                name: tensor[start : start + config.frames_a_forward].to(model.device)
-                for name, tensor in tensors.items()
-            }
+        for share in shares(config.batch_frames, config.frames_a_forward, self.engine.rank, self.engine.ranks):
+            rows = torch.from_numpy(share.rows)
+            piece = {name: tensor[rows].to(self.learning.device) for name, tensor in tensors.items()}
             tokens = piece.pop("tokens")
-            mean = token_loss(self.policy.token_logits(piece, tokens), tokens, config.target_std_bins)
-            share = mean * (len(tokens) / config.batch_frames)
-            share.backward()
-            loss += float(share.detach())
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip)
-        self.optimiser.step()
+            with self.trained.one_pass(last=share.last):
+                mean = token_loss(self.trained.module(piece, tokens), tokens, config.target_std_bins)
+                part = mean * (len(tokens) * share.counts / config.batch_frames)
+                self.trained.backward(part)
+            loss += float(part.detach())
+        norm = self.trained.step(config.gradient_clip)
         self.step += 1
-        return {"loss": loss, "gradient_norm": float(norm), "learning_rate": rate}
+        return {"loss": self.engine.sums({"loss": loss})["loss"], "gradient_norm": norm, "learning_rate": rate}
 
     def _batch(self) -> dict[str, Tensor]:
         """Returns this step's frames by name, augmented, on the CPU: the same on every kind of device."""
@@ -122,7 +125,10 @@ class SupervisedLearner:
         return tensors
 
     def validate(self, frames_a_forward: int = 512) -> dict[str, float]:
-        """Returns loss and mean error [bins] of the greedy tokens on the validation episodes, if there are any."""
+        """Makes the policy what has been learned; returns loss and mean error [bins] of its greedy tokens on the
+        validation episodes, if there are any.
+        """
+        self.learning.publish()
         if self.validation is None:
             return {}
         data, count = self.validation, len(self.validation["tokens"])
@@ -136,14 +142,12 @@ class SupervisedLearner:
         return {"validation_loss": loss / count, "validation_error_bins": error / count}
 
     def state(self) -> dict[str, Any]:
-        return {"model": self.policy.model.state_dict(), "optimiser": self.optimiser.state_dict()}
+        return self.learning.state()
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Takes what `state` gave, with the `step` it was saved at."""
         self.step = int(state["step"])
-        self.policy.model.load_state_dict(state["model"])
-        self.optimiser.load_state_dict(state["optimiser"])
-
+        self.learning.load_state(state)
 
 
 def encode(policy: TrainedPolicy, demonstrations: DemonstrationSet) -> dict[str, np.ndarray]:

@@ -8,17 +8,21 @@ from pathlib import Path
 import msgspec
 import torch
 
-from rehearsal.simulation import Scenario, VectorSimulator
-from training.evaluation.success_rate import evaluate_greedy
+from rehearsal.simulation import Scenario
+from training.engine.engine import Engine, EngineOptions, make_engine
 from training.imitation.demonstration_set import DemonstrationSet, fit_codec, fit_transform
 from training.imitation.load_demonstrations import load_demonstrations
 from training.imitation.sft import SFTConfig, SupervisedLearner
+from training.plan.plan import HardwareOptions
+from training.plan.run_plans import plan_sft
 from training.policies.compact import CompactPolicy, CompactPolicyConfig, Head
-from training.policies.model_training import ModelTraining
+from training.policies.learning_policy import compute_for
+from training.policies.model_training import ModelTraining, for_model
 from training.policies.openvla.options import OpenVLAOptions
 from training.policies.policy import Decoding, choose_device
 from training.policies.trained_policy import PolicyRecord, TrainedPolicy
-from training.run_folder import RunFolder
+from training.reinforcement.rollouts import LocalRollouts, Rollouts, share_among
+from training.run_folder import open_run
 from training.simulators.workplace import Physics, Workplace, read_workplace
 from training.training_loop import LoopOptions, train
 
@@ -93,22 +97,38 @@ class SFTRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Threads of the policy and of the simulator; 0: one a core."""
     device: str = "auto"
     """Where the policy is: cpu, cuda or cuda:N; auto: a GPU where torch finds one."""
+    engine: EngineOptions = EngineOptions()
+    plan: bool = False
+    """Print what the run needs of each device and end; the exit status is 1 when it cannot fit."""
+    hardware: HardwareOptions = HardwareOptions()
 
 
 def run_sft(config: SFTRun) -> None:
-    """Trains, or goes on from the last checkpoint; ends with the policy in `out`/policy."""
-    threads = config.threads or len(os.sched_getaffinity(0))
+    """Trains, or goes on from the last checkpoint; ends with the policy in `out`/policy; or plans, if asked to."""
+    if config.plan:
+        plan_sft(config)
+        return
+    options = for_model(config.engine, config.model)
+    engine = make_engine(options)
+    try:
+        _run_sft(engine, options, config)
+    finally:
+        engine.close()
+
+
+def _run_sft(engine: Engine, options: EngineOptions, config: SFTRun) -> None:
+    threads = config.threads or max(1, len(os.sched_getaffinity(0)) // engine.processes_a_machine)
     torch.set_num_threads(threads)
-    options: CompactOptions | OpenVLAOptions = config.openvla if config.checkpoint else config.policy
+    inputs: CompactOptions | OpenVLAOptions = config.openvla if config.checkpoint else config.policy
     workplace = read_workplace(
         config.cell, config.suite, physics=config.physics, horizon_steps=config.horizon_steps
     )
     task = workplace.check_task(config.task)
     demonstrations = load_demonstrations(
         config.demonstrations,
-        cameras=options.cameras,
-        side_px=options.side_px,
-        chunk_steps=options.chunk_steps,
+        cameras=inputs.cameras,
+        side_px=inputs.side_px,
+        chunk_steps=inputs.chunk_steps,
         stride_steps=config.stride_steps,
         episodes=config.episodes,
         spec=workplace.action_spec,
@@ -116,28 +136,33 @@ def run_sft(config: SFTRun) -> None:
     log.info("%d decision points of %d demonstrations", len(demonstrations), demonstrations.episode[-1] + 1)
     policy = begin(config, workplace, task, demonstrations)
     policy.begin_training(config.model)
-    policy.to(choose_device(config.device))
-    learner = SupervisedLearner(policy, demonstrations, config.training)
+    compute_for(policy, options)
+    policy.to(engine.device or choose_device(config.device))
+    learner = SupervisedLearner(policy, demonstrations, config.training, engine)
     chosen = workplace.scenarios(task, "validation", config.loop.evaluate_scenarios)
     simulator = workplace.simulator(
         task,
-        cameras=options.cameras,
-        side_px=options.side_px,
+        cameras=inputs.cameras,
+        side_px=inputs.side_px,
         max_worlds=config.max_worlds,
         threads=threads,
     )
+    judging, channel = share_among(LocalRollouts(simulator), engine), engine.channel()
     try:
-        with RunFolder(config.out, config) as run:
+        with open_run(config.out, config, channel) as run:
             best = train(
                 learner,
                 run,
                 steps=config.training.steps,
                 options=config.loop,
-                evaluate=lambda: learner.validate() | greedy_success(simulator, policy, chosen, config.decoding),
+                evaluate=lambda: (
+                    learner.validate() | greedy_success(judging, policy, chosen, config.decoding, learner.step)
+                ),
                 score="greedy_success",
+                agree=lambda stop: any(channel.gather(stop)),
             )
     finally:
-        simulator.close()
+        judging.close()
     log.info("greedy success on validation scenarios %.3f; policy in %s", best, config.out / "policy")
 
 
@@ -168,13 +193,20 @@ def new_policy(
     codec = fit_codec(
         demonstrations, spec, knots=options.knots, bins=options.bins, margin=options.codec_margin
     )
-    model = CompactPolicyConfig(
+    model = compact_config(options, len(transform.state_mean), spec.dim)
+    record = PolicyRecord(cell=workplace.name, task=task, action_spec=spec, transform=transform, codec=codec)
+    return TrainedPolicy(CompactPolicy.new(model, seed), record)
+
+
+def compact_config(options: CompactOptions, state_dim: int, action_dim: int) -> CompactPolicyConfig:
+    """Returns the model's config for a state and actions of so many values."""
+    return CompactPolicyConfig(
         cameras=len(options.cameras),
         side_px=options.side_px,
-        state_dim=len(transform.state_mean),
+        state_dim=state_dim,
         text_buckets=options.text_buckets,
         knots=options.knots,
-        action_dim=spec.dim,
+        action_dim=action_dim,
         bins=options.bins,
         width=options.width,
         layers=options.layers,
@@ -185,12 +217,11 @@ def new_policy(
         std_floor_bins=options.std_floor_bins,
         modes=options.modes,
     )
-    record = PolicyRecord(cell=workplace.name, task=task, action_spec=spec, transform=transform, codec=codec)
-    return TrainedPolicy(CompactPolicy.new(model, seed), record)
 
 
 def greedy_success(
-    simulator: VectorSimulator, policy: TrainedPolicy, chosen: Sequence[Scenario], decoding: Decoding
+    rollouts: Rollouts, policy: TrainedPolicy, chosen: Sequence[Scenario], decoding: Decoding, step: int
 ) -> dict[str, float]:
     """Returns greedy success on validation scenarios; `held_out` ones are for evaluate and trials alone."""
-    return {"greedy_success": evaluate_greedy(simulator, policy, chosen, decoding).rate}
+    found = rollouts.greedy(policy, chosen, decoding=decoding, policy_step=step)
+    return {"greedy_success": found.rate}

@@ -123,7 +123,7 @@ class CameraEncoder(nn.Module):
         flat = self.normalise(self.coarse(fine).flatten(1))
         maps = self.keypoint_maps(fine).flatten(2)
         maps = (maps - maps.mean(-1, keepdim=True)) / (maps.std(-1, keepdim=True) + 1e-5) * self.sharpness
-        keypoints = 2 * (F.softmax(maps, dim=-1) @ self.grid).flatten(1)
+        keypoints = 2 * (F.softmax(maps, dim=-1) @ self.grid.to(maps.dtype)).flatten(1)
         return self.tokens(torch.cat([flat, keypoints], dim=1)).unflatten(1, self.shape)
 
 
@@ -270,11 +270,11 @@ class CompactPolicy(PreTrainedModel):
         images: uint8 (B, cameras, side, side, 3). state: float32 (B, S). text: int64 (B, L), 0 = padding.
         """
         tokens = [
-            encoder(images[:, camera].permute(0, 3, 1, 2).to(torch.float32) / 255.0)
+            encoder(images[:, camera].permute(0, 3, 1, 2).to(self.place.dtype) / 255.0)
             for camera, encoder in enumerate(self.encoders)
         ]
         tokens.append(self.state_token(state).unsqueeze(1))
-        known = (text > 0).to(torch.float32).unsqueeze(-1)
+        known = (text > 0).to(self.place.dtype).unsqueeze(-1)
         words = (self.words(text) * known).sum(1) / known.sum(1).clamp(min=1.0)
         tokens.append(words.unsqueeze(1))
         context = torch.cat(tokens, dim=1) + self.place

@@ -2,6 +2,8 @@
 
 import msgspec
 
+from training.engine.engine import EngineOptions
+
 
 class LoraOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Low-rank adapters (Hu et al. 2022)."""
@@ -31,3 +33,8 @@ class ModelTraining(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Compute activations again in the backward pass: a third more time, a fraction of the memory."""
     mixed_precision: bool = False
     """Keep weights in float32 and compute in bfloat16."""
+
+
+def for_model(engine: EngineOptions, model: ModelTraining) -> EngineOptions:
+    """Returns the engine's options; a model's mixed precision is the engine's bfloat16."""
+    return msgspec.structs.replace(engine, precision="bfloat16") if model.mixed_precision else engine

@@ -73,7 +73,10 @@ class Policy(Protocol):
 RecordT = TypeVar("RecordT", bound=msgspec.Struct)
 
 
-class _AnyFamily(msgspec.Struct):
+class AnyFamily(msgspec.Struct):
+    """What can be read of every record before its family is known."""
+
+    task: str
     family: Family = "compact"
 
 
@@ -92,7 +95,7 @@ def load_policy(folder: Path) -> Policy:
     """Reads a folder that `save` wrote, or the policy of a run's folder; raises RehearsalError when it is neither."""
     # Imported here, so that a family's packages are needed by its users alone.
     place = policy_folder(folder)
-    family = read_record(place, _AnyFamily).family
+    family = read_record(place, AnyFamily).family
     if family == "openvla":
         from training.policies.openvla.policy import load_openvla
 

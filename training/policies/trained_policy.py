@@ -156,7 +156,8 @@ class TrainedPolicy:
 def load_compact(folder: Path) -> TrainedPolicy:
     """Reads a compact policy's folder."""
     record = read_record(folder, PolicyRecord)
-    return TrainedPolicy(CompactPolicy.from_pretrained(folder, local_files_only=True).eval(), record)
+    model = CompactPolicy.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+    return TrainedPolicy(model.eval(), record)
 
 
 def load_token_policy(folder: Path) -> TrainedPolicy:

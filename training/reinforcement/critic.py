@@ -62,7 +62,8 @@ class Critic(nn.Module):
         nn.init.zeros_(self.value.bias)
 
     def forward(self, **inputs: Tensor) -> Tensor:
-        return self.value(cast(Trunk, self.trunk).features(**inputs).float()).squeeze(-1)
+        features = cast(Trunk, self.trunk).features(**inputs)
+        return self.value(features.to(self.value.weight.dtype)).float().squeeze(-1)
 
 
 class CriticUpdate:

@@ -10,10 +10,11 @@ from typing import Any
 import msgspec
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from training.engine.engine import Engine, LocalEngine
+from training.engine.engine import Engine
 from training.engine.shares import Share, shares
+from training.policies.learning_policy import LearningPolicy
 from training.policies.token_distribution import log_probs, log_probs_and_entropy
 from training.policies.trained_policy import TrainedPolicy, to_tensors
 from training.reinforcement.losses import (
@@ -28,8 +29,6 @@ from training.reinforcement.trajectory import Trajectories
 
 SHUFFLE = 4
 """Purpose of random numbers, so that no two ever share a seed."""
-# What a checkpoint leaves out of the names of weights, which are those of the policy's model.
-OWN = "model."
 
 
 class SurrogateConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -76,42 +75,21 @@ class SurrogateConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
             raise ValueError("minibatches, epochs and frames_a_forward must be at least 1")
 
 
-class TokenScores(nn.Module):
-    """A policy's scoring as one module, so that an engine can follow its passes whatever the family does in them."""
-
-    def __init__(self, policy: TrainedPolicy) -> None:
-        super().__init__()
-        self.model = policy.model
-        self._policy = policy
-
-    def forward(self, inputs: dict[str, Tensor], tokens: Tensor) -> Tensor:
-        """See TrainedPolicy.token_logits."""
-        return self._policy.token_logits(inputs, tokens)
-
-
 class PolicyUpdate:
-    """Holds the policy's optimiser and the reference; `learn` makes a batch's optimiser steps.
-
-    Where the engine keeps the weights that learn in shards, `policy` is a whole copy that follows them.
-    """
+    """Holds the policy in training and the reference; `learn` makes a batch's optimiser steps."""
 
     def __init__(self, policy: TrainedPolicy, config: SurrogateConfig, engine: Engine | None = None) -> None:
         """engine: plain torch by default."""
-        self.policy = policy
         self.config = config
-        self.engine = engine or LocalEngine()
+        self.learning = LearningPolicy(
+            policy, engine, learning_rate=config.learning_rate, weight_decay=config.weight_decay
+        )
+        self.policy, self.engine, self.trained = policy, self.learning.engine, self.learning.trained
         self.reference = policy.duplicate() if config.kl_coefficient else None
-        self._sampling = TokenScores(policy)
-        scores = self._sampling if self.engine.whole else TokenScores(policy.duplicate())
-        optimiser = torch.optim.AdamW(
-            [weights for weights in scores.parameters() if weights.requires_grad],
-            lr=config.learning_rate, betas=(0.9, 0.999), weight_decay=config.weight_decay
-        )  # fmt: skip
-        self.trained = self.engine.prepare(scores, optimiser)
 
     @property
     def optimiser(self) -> torch.optim.Optimizer:
-        return self.trained.optimiser
+        return self.learning.optimiser
 
     def learn(self, batch: Trajectories, advantages: np.ndarray, step: int) -> dict[str, float]:
         """Makes epochs x minibatches optimiser steps; returns means over all of the valid tokens.
@@ -122,17 +100,14 @@ class PolicyUpdate:
         config = self.config
         sums: dict[str, float] = dict.fromkeys(("clipped", "kl", "ratio", "entropy", "tokens", "loss"), 0.0)
         norms = []
-        self.trained.module.train()
-        for group in self.optimiser.param_groups:
-            group["lr"] = config.learning_rate * min(1.0, (step + 1) / max(config.warmup_steps, 1))
+        self.learning.begin(config.learning_rate * min(1.0, (step + 1) / max(config.warmup_steps, 1)))
         for epoch in range(config.epochs):
             for chosen in minibatches(len(batch), config.minibatches, (config.seed, SHUFFLE, step, epoch)):
                 part, rows = batch.select(chosen), batch.rows(chosen)
                 for name, value in self._minibatch(part, advantages[rows]).items():
                     sums[name] += value
                 norms.append(self.trained.step(config.gradient_clip))
-        self.trained.module.eval()
-        self.trained.publish(self._sampling)
+        self.learning.publish()
         sums = self.engine.sums(sums)
         tokens = max(sums["tokens"], 1.0)
         return {
@@ -144,17 +119,14 @@ class PolicyUpdate:
             "gradient_norm": sum(norms) / len(norms),
         }
 
-    @property
-    def device(self) -> torch.device:
-        return next(self.trained.module.parameters()).device
-
     def _minibatch(self, part: Trajectories, advantages: np.ndarray) -> dict[str, float]:
         """Adds the gradient of this process's share of a minibatch; returns sums over the share's valid tokens."""
         sums: dict[str, float] = defaultdict(float)
         weights = self._weights(part)
         for share in shares(part.frames, self.config.frames_a_forward, self.engine.rank, self.engine.ranks):
+            piece = frame_piece(part, advantages, weights, share, self.learning.device)
             with self.trained.one_pass(last=share.last):
-                for name, value in self._accumulate(frame_piece(part, advantages, weights, share, self.device)).items():
+                for name, value in self._accumulate(piece).items():
                     sums[name] += value
         return sums
 
@@ -195,18 +167,11 @@ class PolicyUpdate:
         }
 
     def state(self) -> dict[str, Any]:
-        state = self.trained.state()
-        if state["model"] is not None:
-            state["model"] = {name.removeprefix(OWN): tensor for name, tensor in state["model"].items()}
         reference = self.reference.model.state_dict() if self.reference is not None else None
-        return state | {"reference": reference}
+        return self.learning.state() | {"reference": reference}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        model = state["model"]
-        if model is not None:
-            model = {f"{OWN}{name}": tensor for name, tensor in model.items()}
-        self.trained.load_state({"model": model, "optimiser": state["optimiser"]})
-        self.trained.publish(self._sampling)
+        self.learning.load_state(state)
         # Only the first of several processes has read it; in the others the policy to begin with is the same.
         if self.reference is not None and state["reference"] is not None:
             self.reference.model.load_state_dict(state["reference"])

@@ -17,7 +17,7 @@ class PPORun(ReinforcementRun, frozen=True, kw_only=True, forbid_unknown_fields=
 def run_ppo(config: PPORun) -> None:
     """Trains, or goes on from the last checkpoint; ends with the policy in `out`/policy."""
     training = config.training
-    batches = Batches(groups=training.trajectories, group_size=1, sampling=training.sampling)
+    batches = Batches(groups=training.trajectories, group_size=1, sampling=training.sampling, critic=True)
     reinforce(
         config,
         config.out,

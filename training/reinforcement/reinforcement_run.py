@@ -17,8 +17,12 @@ import torch
 
 from rehearsal.simulation import Scenario
 from training.engine.engine import Engine, EngineOptions, make_engine
+from training.engine.precision import gathered_as
 from training.evaluation.success_rate import EVALUATION, judge_samples
-from training.policies.model_training import ModelTraining
+from training.plan.plan import HardwareOptions
+from training.plan.run_plans import plan_reinforcement
+from training.policies.learning_policy import compute_for
+from training.policies.model_training import ModelTraining, for_model
 from training.policies.policy import Decoding, choose_device
 from training.policies.token_trial import judge_tokens
 from training.policies.trained_policy import TrainedPolicy, load_token_policy
@@ -26,7 +30,7 @@ from training.reinforcement.cluster_options import ClusterOptions
 from training.reinforcement.collector import AsynchronousCollector, Collector
 from training.reinforcement.dynamic_sampling import DynamicSampling, GroupSampler
 from training.reinforcement.policy_update import SurrogateConfig
-from training.reinforcement.rollouts import LocalRollouts, RankRollouts, Rollouts
+from training.reinforcement.rollouts import LocalRollouts, Rollouts, share_among
 from training.run_folder import FREE, open_run
 from training.simulators.workplace import Physics, Workplace, check_fits, read_workplace
 from training.training_loop import Learner, LoopOptions, train
@@ -35,6 +39,8 @@ log = logging.getLogger(__name__)
 
 # The rate is constant, so that a run may be prolonged.
 PROLONGED = ("training.steps", "training.control_steps")
+# Where trajectories are simulated does not change them.
+ELSEWHERE = tuple(f"cluster.{name}" for name in ClusterOptions.__struct_fields__)
 
 
 class ReinforcementRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -70,6 +76,9 @@ class ReinforcementRun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """Where the policy is: cpu, cuda or cuda:N; auto: a GPU where torch finds one."""
     engine: EngineOptions = EngineOptions()
     cluster: ClusterOptions = ClusterOptions()
+    plan: bool = False
+    """Print what the run needs of each device and end; the exit status is 1 when it cannot fit."""
+    hardware: HardwareOptions = HardwareOptions()
 
 
 class ReinforcementLearner(Learner, Protocol):
@@ -80,12 +89,16 @@ class ReinforcementLearner(Learner, Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Batches:
-    """How a recipe wants its batches: `groups` scenarios of `group_size` trajectories each."""
+    """How a recipe wants its batches: `groups` scenarios of `group_size` trajectories each.
+
+    critic: whether a second model of the policy's size learns from them.
+    """
 
     groups: int
     group_size: int
     sampling: DynamicSampling
     asynchronous: bool = False
+    critic: bool = False
 
 
 MakeLearner = Callable[[TrainedPolicy, Collector, Engine], ReinforcementLearner]
@@ -94,8 +107,11 @@ MakeLearner = Callable[[TrainedPolicy, Collector, Engine], ReinforcementLearner]
 def reinforce(
     config: ReinforcementRun, out: Path, training: SurrogateConfig, batches: Batches, make_learner: MakeLearner
 ) -> None:
-    """Trains, or goes on from the last checkpoint; ends with the policy in `out`/policy."""
-    engine = make_engine(config.engine)
+    """Trains, or goes on from the last checkpoint; ends with the policy in `out`/policy; or plans, if asked to."""
+    if config.plan:
+        plan_reinforcement(config, training, batches)
+        return
+    engine = make_engine(for_model(config.engine, config.model))
     try:
         _reinforce(engine, config, out, training, batches, make_learner)
     finally:
@@ -116,7 +132,8 @@ def _reinforce(
         config.cell, config.suite, physics=config.physics, horizon_steps=config.horizon_steps
     )
     policy = read_policy(config)
-    policy.to(engine.device or choose_device(config.device))
+    if engine.whole or not config.cluster.workers:  # else it only carries weights to Ray
+        policy.to(engine.device or choose_device(config.device))
     check_fits(policy.record.action_spec, workplace, config.policy)
     task = workplace.check_task(config.task or policy.record.task)
     policy.record = msgspec.structs.replace(policy.record, cell=workplace.name, task=task)
@@ -130,7 +147,7 @@ def _reinforce(
         channel = engine.channel()
         with (
             contextlib.closing(learner),
-            open_run(out, config, channel, free=(*FREE, *PROLONGED)) as run,
+            open_run(out, config, channel, free=(*FREE, *PROLONGED, *ELSEWHERE)) as run,
         ):
             if run.state is None and config.pass_at:
                 run.log(0, check_pass_at_k(judging, policy, checking, config, training))
@@ -163,7 +180,7 @@ def read_policy(config: ReinforcementRun) -> TrainedPolicy:
         judged.check(config.policy)
         log.info("action tokens on a demonstration: %s", judged)
     policy.begin_training(config.model)
-    policy.compute_in(config.engine.precision)
+    compute_for(policy, for_model(config.engine, config.model))
     return policy
 
 
@@ -189,8 +206,7 @@ def make_rollouts(
         return across, across
 
     def own() -> Rollouts:
-        local = local_rollouts(config, workplace, task, policy, threads)
-        return local if engine.ranks == 1 else RankRollouts(local, engine.channel())
+        return share_among(local_rollouts(config, workplace, task, policy, threads), engine)
 
     judging = own()
     return judging, own() if asynchronous else judging
@@ -216,6 +232,8 @@ def worker_parts(config: ReinforcementRun, task: str) -> tuple[LocalRollouts, Tr
         config.cell, config.suite, physics=config.physics, horizon_steps=config.horizon_steps
     )
     policy = read_policy(config)
+    if config.engine.kind == "fsdp":
+        gathered_as(for_model(config.engine, config.model).precision, policy.model)
     return local_rollouts(config, workplace, task, policy, config.cluster.cpus_a_worker), policy
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from rehearsal.simulation import Scenario, VectorSimulator
 from training.engine.channel import Channel
+from training.engine.engine import Engine
 from training.policies.policy import Decoding
 from training.policies.trained_policy import TrainedPolicy
 from training.reinforcement.rollout import PartTimes, Success, run_greedy, sample_trajectories
@@ -200,6 +201,11 @@ class LeaderRollouts:
     def close(self) -> None:
         if self.source is not None:
             self.source.close()
+
+
+def share_among(own: LocalRollouts, engine: Engine) -> Rollouts:
+    """Returns one process's simulator, or that of all of the engine's processes."""
+    return own if engine.ranks == 1 else RankRollouts(own, engine.channel())
 
 
 def whole_groups(scenarios: Sequence[Scenario], parts: int) -> list[slice]:

@@ -45,6 +45,10 @@ class Workplace(Protocol):
         """Returns how many scenarios of a task a split holds; raises RehearsalError for `stored` where none are."""
         ...
 
+    def episode_steps(self, task: str) -> int:
+        """Returns the control steps after which an episode of the task has failed."""
+        ...
+
     def scenarios(self, task: str, split: Split, count: int, first: int = 0) -> list[Scenario]:
         """Returns `count` scenarios of a split from its `first`-th on, taken in turn where a task stands for several.
 

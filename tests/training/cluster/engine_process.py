@@ -37,7 +37,6 @@ def run(engine: Engine, folder: Path) -> dict[str, Any]:
 
     def update(frames: int, **options: Any) -> PolicyUpdate:
         policy = load_token_policy(folder / "policy")
-        policy.compute_in(engine.precision)  # type: ignore[attr-defined]
         config = SurrogateConfig(frames_a_forward=frames, learning_rate=1e-3, minibatches=2, **options)
         return PolicyUpdate(policy, config, engine)
 

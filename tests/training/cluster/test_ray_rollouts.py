@@ -61,11 +61,8 @@ def cluster() -> Iterator[None]:
 def workers(cluster: None, toy: Any, toy_policy: Maker, tmp_path: Path) -> Iterator[RayRollouts]:
     simulator = mortal(toy, tmp_path / "died")
     policy = toy_policy(seed=9)
-    found = RayRollouts(
-        lambda: (LocalRollouts(simulator(tolerance=0.3, max_worlds=8)), policy),
-        ClusterOptions(workers=2, deaths_a_piece=2),
-        8,
-    )
+    options = ClusterOptions(workers=2, deaths_a_piece=2)
+    found = RayRollouts(lambda: (LocalRollouts(simulator(tolerance=0.3, max_worlds=8)), policy), options, 8)
     yield found
     found.close()
 

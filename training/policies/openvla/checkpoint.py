@@ -3,21 +3,23 @@
 Everything a checkpoint holds comes back under its own name, in its own shape and with its own values, also the
 tensors that no output depends on (the last vision blocks, norms and the pooling). Heads stand in files of their own,
 `action_head--<step>_checkpoint.pt` and `proprio_projector--<step>_checkpoint.pt`; SimpleVLA-RL keeps the projector
-inside the model, which is read too.
+inside the model, where it is read and written too.
 """
 
 import json
+import pickle
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from rehearsal.errors import RehearsalError
-from training.policies.openvla.config import CONFIG, OpenVLASizes, read_sizes
+from training.policies.openvla.config import CONFIG, OpenVLASizes, read_object, read_sizes
 from training.policies.openvla.model import OpenVLA, on_meta, read_pixels
 from training.policies.openvla.options import Attention
 from training.policies.openvla.vision import (
@@ -30,6 +32,8 @@ from training.policies.openvla.vision import (
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 L1_HEAD, PROPRIO = "action_head", "proprio_projector"
+FILM = "vision_backbone"
+"""Side file of a vision backbone that the instruction modulates (FiLM), which this model has not."""
 SHARD_BYTES = 5 * 10**9
 BESIDE = ("preprocessor_config.json", "dataset_statistics.json", "tokenizer.json", "tokenizer.model")
 """Files of a checkpoint that are copied along with it."""
@@ -45,12 +49,18 @@ def load_openvla_model(
 ) -> OpenVLA:
     """Reads a checkpoint's folder; dtype: that of the file by default.
 
-    Raises RehearsalError for a missing shard, a tensor that is missing, unknown or of another shape, and a head for
-    another number of actions.
+    A projector of the state inside the model goes before one beside it, which was the start of its training.
+    Raises RehearsalError for a missing shard, a damaged file, a tensor that is missing, unknown or of another shape,
+    a head for another number of actions, and a vision backbone with FiLM.
     """
     sizes = read_sizes(folder)
+    if film := side_file(folder, FILM):
+        raise RehearsalError(f"{film}: its vision backbone has FiLM, which is not supported; take a checkpoint without")
     published = read_tensors(folder)
-    proprio = side_tensors(folder, PROPRIO) or _take(published, f"{PROPRIO}.")
+    inside = _take(published, f"{PROPRIO}.")
+    proprio = inside or side_tensors(folder, PROPRIO)
+    if proprio and "fc1.weight" not in proprio:
+        raise RehearsalError(f"{folder}: its {PROPRIO} has no fc1.weight; copy the checkpoint again")
     l1_head = side_tensors(folder, L1_HEAD)
     with on_meta():
         model = OpenVLA(
@@ -61,6 +71,7 @@ def load_openvla_model(
             state_dim=proprio["fc1.weight"].shape[1] if proprio else 0,
             l1_head=bool(l1_head),
         )
+    model.proprio_inside = bool(inside)
     own, model.unused = own_tensors(published, sizes, folder)
     own |= {f"proprio.{name}": tensor for name, tensor in proprio.items()}
     own |= {f"l1_head.{name}": tensor for name, tensor in l1_head.items()}
@@ -73,19 +84,35 @@ def load_openvla_model(
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
-    """Returns all tensors of a checkpoint by published name; raises RehearsalError when a file is missing."""
+    """Returns all tensors of a checkpoint by published name; raises RehearsalError for a missing or damaged file."""
     tensors: dict[str, Tensor] = {}
     for path in weight_files(folder):
-        with safe_open(path, framework="pt") as file:
+        with _readable(path), safe_open(path, framework="pt") as file:
             tensors |= {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
     return tensors
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turns what reading a damaged file raises into one line."""
+    try:
+        yield
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise RehearsalError(
+            f"{path} ({path.stat().st_size} bytes) cannot be read: {reason}; copy it again, or, where it is "
+            "but a pointer, run `git lfs pull`"
+        ) from None
 
 
 def weight_files(folder: Path) -> list[Path]:
     """Returns the weight files of a checkpoint; raises RehearsalError when there are none or one is missing."""
     index = folder / INDEX
     if index.is_file():
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        places = read_object(index).get("weight_map")
+        if not isinstance(places, dict) or not places:
+            raise RehearsalError(f"{index} has no weight_map; copy the checkpoint again")
+        names = sorted(set(places.values()))
         if missing := [name for name in names if not (folder / name).is_file()]:
             raise RehearsalError(
                 f"{folder}: shard {missing[0]} is missing ({len(missing)} of {len(names)}); copy the checkpoint again"
@@ -104,7 +131,8 @@ def side_tensors(folder: Path, kind: str) -> dict[str, Tensor]:
     path = side_file(folder, kind)
     if path is None:
         return {}
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    with _readable(path):
+        state = torch.load(path, map_location="cpu", weights_only=True)
     return {name.removeprefix("module."): tensor for name, tensor in state.items()}
 
 
@@ -184,12 +212,15 @@ def published_tensors(model: OpenVLA) -> Iterator[tuple[str, Tensor]]:
     for name, tensor in state.items():
         if name.startswith(("projector.", "language_model.")):
             yield name, tensor
+        elif name.startswith("proprio.") and model.proprio_inside:
+            yield name.replace("proprio", PROPRIO, 1), tensor
 
 
 def save_openvla(model: OpenVLA, folder: Path, beside: Path | None = None) -> None:
     """Writes the checkpoint as published ones are: shards of at most 5 GB with an index, or one file.
 
-    beside: a checkpoint's folder whose tokeniser and statistics are copied along.
+    beside: a checkpoint's folder whose tokeniser and statistics are copied along. Another checkpoint's weights and
+    heads that are in the folder already are removed: they would be read in place of, or along with, these.
     """
     folder.mkdir(parents=True, exist_ok=True)
     shards: list[dict[str, Tensor]] = [{}]
@@ -206,13 +237,24 @@ def save_openvla(model: OpenVLA, folder: Path, beside: Path | None = None) -> No
         _write_index(folder, files, shards)
     for file, tensors in zip(files, shards, strict=True):
         save_file(tensors, folder / file, metadata={"format": "pt"})
-    for kind, module in ((L1_HEAD, model.l1_head), (PROPRIO, model.proprio)):
+    sides = ((L1_HEAD, model.l1_head), (PROPRIO, None if model.proprio_inside else model.proprio))
+    for kind, module in sides:
         if module is not None:
-            _save_side(module, folder / f"{kind}--0_checkpoint.pt")
+            files.append(f"{kind}--0_checkpoint.pt")
+            _save_side(module, folder / files[-1])
+    _remove_others(folder, {*files, INDEX} if len(shards) > 1 else {*files})
     (folder / CONFIG).write_text(json.dumps(model.sizes.raw, indent=2) + "\n", encoding="utf-8")
     for name in BESIDE:
         if beside is not None and (beside / name).is_file() and beside != folder:
             shutil.copy2(beside / name, folder / name)
+
+
+def _remove_others(folder: Path, written: set[str]) -> None:
+    """Removes the weights and heads in a folder that are not among the names written."""
+    for pattern in (WEIGHTS, INDEX, "model-*-of-*.safetensors", f"{L1_HEAD}--*.pt", f"{PROPRIO}--*.pt"):
+        for path in folder.glob(pattern):
+            if path.name not in written:
+                path.unlink()
 
 
 def _save_side(module: nn.Module, path: Path) -> None:

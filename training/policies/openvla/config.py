@@ -68,13 +68,20 @@ class OpenVLASizes:
 def read_sizes(folder: Path) -> OpenVLASizes:
     """Reads `config.json`; raises RehearsalError when there is none, or one of another kind of model."""
     path = folder / CONFIG
+    if not path.is_file():
+        raise RehearsalError(f"no OpenVLA checkpoint in {folder}: {CONFIG} is missing")
+    return sizes_of(read_object(path), path)
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Reads a JSON file that holds one object; raises RehearsalError when it does not."""
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RehearsalError(f"no OpenVLA checkpoint in {folder}: {CONFIG} is missing") from None
-    except json.JSONDecodeError as error:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
         raise RehearsalError(f"{path} is no JSON: {error}; copy the checkpoint again") from None
-    return sizes_of(raw, path)
+    if not isinstance(found, dict):
+        raise RehearsalError(f"{path} holds a {type(found).__name__}, not an object; copy the checkpoint again")
+    return found
 
 
 def sizes_of(raw: dict[str, Any], path: Path) -> OpenVLASizes:
@@ -86,6 +93,8 @@ def sizes_of(raw: dict[str, Any], path: Path) -> OpenVLASizes:
         raise RehearsalError(
             f"{path}: vision backbones {', '.join(names) or 'none'}; only the fused pair {' and '.join(KNOWN)} is known"
         )
+    if len(pixels) != 2:
+        raise RehearsalError(f"{path}: image_sizes {pixels}; one side [px] for each of the two backbones is needed")
     dino, siglip = (_vision(raw, name, px, path) for name, px in zip(names, pixels, strict=True))
     llama = LlamaConfig(**(_LLAMA_2 | raw.get("text_config", {})), attn_implementation="sdpa")
     llama.use_cache = False

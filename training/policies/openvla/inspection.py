@@ -9,14 +9,12 @@ from pathlib import Path
 
 from rehearsal.errors import RehearsalError
 from training.policies.inspection import Inspection, Verdict, read_json, statistics_of
-from training.policies.openvla.checkpoint import L1_HEAD, PROPRIO, side_file
+from training.policies.openvla.checkpoint import FILM, L1_HEAD, PROPRIO, side_file
 from training.policies.openvla.config import read_sizes
 from training.policies.openvla.prompt import TOKENIZERS
 from training.policies.openvla.statistics import STATISTICS
 from training.policies.weight_headers import Tensors, read_header
 
-FILM = "vision_backbone"
-"""Side file of a vision backbone that the instruction modulates (FiLM)."""
 MODEL_CODE = "modeling_prismatic.py"
 # A constant that only OpenVLA-OFT's copy of that code knows.
 OFT_MARK = "NUM_ACTIONS_CHUNK"

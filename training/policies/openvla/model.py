@@ -8,7 +8,6 @@ token after another, which `autoregressive.py` does with this same class.
 Prompts of different lengths share a batch: padding stands at the far right, behind the stop token, and is seen by none.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +24,7 @@ from training.policies.openvla.config import (
     PAD_ID,
     STOP_ID,
     OpenVLASizes,
+    read_object,
 )
 from training.policies.openvla.heads import L1Head, ProprioProjector
 from training.policies.openvla.options import Attention
@@ -41,8 +41,8 @@ class OpenVLA(nn.Module):
     """forward(images, state, text) -> logits float32 (B, T, A, 256); bin b is the token of id 31999 - b.
 
     unused: published tensors that no output depends on, kept for saving. mixed_precision: compute in bfloat16 whatever
-    the weights are. proprio, l1_head: None where a checkpoint has
-    none.
+    the weights are. proprio, l1_head: None where a checkpoint has none. proprio_inside: its checkpoint keeps the
+    state's projector in the model's file, as SimpleVLA-RL does, and not beside it.
     """
 
     pixel_mean: Tensor
@@ -71,6 +71,7 @@ class OpenVLA(nn.Module):
         self.l1_head = L1Head(hidden, action_dim) if l1_head else None
         self.unused: dict[str, Tensor] = {}
         self.mixed_precision = False
+        self.proprio_inside = False
         self.register_buffer("pixel_mean", torch.zeros(6), persistent=False)
         self.register_buffer("pixel_std", torch.ones(6), persistent=False)
         self.set_pixels(DINO_PIXELS, SIGLIP_PIXELS)
@@ -198,9 +199,12 @@ class OpenVLA(nn.Module):
         """Keeps the vision backbones as they are."""
         self.vision.requires_grad_(False)
 
-    def checkpoint_gradients(self) -> None:
+    def checkpoint_gradients(self, on: bool = True) -> None:
         """Trades time for memory: the language model's activations are computed again in the backward pass."""
-        self.language_model.gradient_checkpointing_enable({"use_reentrant": False})
+        if on:
+            self.language_model.gradient_checkpointing_enable({"use_reentrant": False})
+        else:
+            self.language_model.gradient_checkpointing_disable()
 
 
 def read_pixels(folder: Path) -> tuple[Pixels, Pixels]:
@@ -208,7 +212,7 @@ def read_pixels(folder: Path) -> tuple[Pixels, Pixels]:
     path = folder / "preprocessor_config.json"
     if not path.is_file():
         return DINO_PIXELS, SIGLIP_PIXELS
-    found = json.loads(path.read_text(encoding="utf-8"))
+    found = read_object(path)
     means, stds = found.get("means"), found.get("stds")
     if not means or not stds or len(means) != 2 or len(stds) != 2:
         raise RehearsalError(f"{path}: means and stds of two vision backbones are needed; copy the checkpoint again")

@@ -60,6 +60,9 @@ class LiberoWorkplace:
         tasks = self.tasks(task)
         return min(_split_size(self.name, each.number, split) for each in tasks) * len(tasks)
 
+    def episode_steps(self, task: str) -> int:
+        return self.horizon_steps
+
     def scenarios(self, task: str, split: Split, count: int, first: int = 0) -> list[Scenario]:
         tasks, held = self.tasks(task), self.split_size(task, split)
         if first < 0 or first + count > held:

@@ -6,6 +6,7 @@ from rehearsal.cell import Cell
 from rehearsal.errors import RehearsalError
 from rehearsal.simulation import SPLIT_SIZE, Scenario, Split, scenarios
 from training.simulators.twin.simulator import NO_STORED_STATES, TwinSimulator
+from training.simulators.twin.tasks import task_named
 
 
 class TwinWorkplace:
@@ -29,6 +30,9 @@ class TwinWorkplace:
         if split == "stored":
             raise RehearsalError(NO_STORED_STATES)
         return SPLIT_SIZE
+
+    def episode_steps(self, task: str) -> int:
+        return task_named(self.check_task(task)).horizon_steps
 
     def scenarios(self, task: str, split: Split, count: int, first: int = 0) -> list[Scenario]:
         self.split_size(task, split)
