@@ -228,9 +228,9 @@ class Randomisation(_Strict, frozen=True):
 
 
 class Emulator(_Strict, frozen=True):
-    """How the emulated arms' physics differ from the twin's: factors on the cell's values (1 changes nothing), and more.
+    """How the emulated arms' physics differ from the twin's. Factors multiply the cell's values; 1 changes nothing.
 
-    joint_friction_nm: dry friction, which the twin has none of. gravity_compensation: the share of its weight that the
+    joint_friction_nm: dry friction, of which the twin has none. gravity_compensation: the share of its weight that the
     firmware carries, 1 in the twin. extra_delay_s: on top of the actuators' delay. reference_acceleration_rad_s2: of
     the firmware's own ramp towards a target, which the twin does not have.
     """

@@ -41,7 +41,7 @@ class ArmFaultError(Exception):
 
 
 class FaultKind(StrEnum):
-    """Why an arm is not to be trusted; each has one documented consequence in `read` (robot_drivers/README.md)."""
+    """Why an arm is not to be trusted; docs/arms.md says what shows each and what to do."""
 
     BUS_DOWN = "bus_down"
     STALE_FEEDBACK = "stale_feedback"

@@ -47,8 +47,8 @@ _STATUS_FAULTS = {
 }
 # Beyond the limits by so much, no arm can be: the frame was spoilt [rad, m].
 _IMPOSSIBLE = np.array([0.35] * JOINTS_PER_ARM + [0.02])
-# Between two looks a joint may move by its speed limit and this much more [rad, m].
-_JUMP = np.array([0.25] * JOINTS_PER_ARM + [0.05])
+# Between two looks a joint may move by one and a half times its speed limit, and this much more [rad, m].
+_OVERSPEED, _JUMP = 1.5, np.array([0.05] * JOINTS_PER_ARM + [0.02])
 _CORRUPT_SHOWN_S = 1.0
 _GRIPPER_SPEED_M_S = 1.0
 
@@ -134,7 +134,7 @@ class Feedback:
         bad = (position < self._features.lower - _IMPOSSIBLE) | (position > self._features.upper + _IMPOSSIBLE)
         if self._position is not None:
             speed = np.array([self._features.joint_speed_rad_s] * JOINTS_PER_ARM + [_GRIPPER_SPEED_M_S])
-            reach = speed * (now_s - self._position_at_s) + _JUMP
+            reach = _OVERSPEED * speed * (now_s - self._position_at_s) + _JUMP
             bad |= np.abs(position - self._position) > reach
         return bad
 

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import msgspec
-import numpy as np
 
 from rehearsal.cell import JOINTS_PER_ARM, Delay, Fraction
 from robot_drivers.can_socket import Frame
@@ -22,11 +21,11 @@ class JointFaults:
     silent: tuple[int, ...] = ()
     broken: tuple[int, ...] = ()
     collision: tuple[int, ...] = ()
-    _last: np.ndarray = field(default_factory=lambda: np.zeros(JOINTS_PER_ARM + 1))
+    _last: list[float] = field(default_factory=lambda: [0.0] * (JOINTS_PER_ARM + 1))
 
-    def frozen(self, position: np.ndarray) -> np.ndarray:
+    def frozen(self, position: list[float]) -> list[float]:
         """Returns a position (7,) as the main board knows it: a silent joint where it was heard last."""
-        shown = position.copy()
+        shown = list(position)
         for joint in self.silent:
             shown[joint - 1] = self._last[joint - 1]
         self._last = shown

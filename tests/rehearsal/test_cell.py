@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rehearsal.cell import Cell, read_cell
+from rehearsal.cell import CanBus, Cell, read_cell
 from rehearsal.config import convert
 from rehearsal.errors import RehearsalError
 
@@ -53,6 +53,31 @@ def changed(path: str, value: Any) -> Cell:
 def test_impossible_cells_are_refused(path: str, value: Any, message: str) -> None:
     with pytest.raises(RehearsalError, match=message):
         changed(path, value)
+
+
+CAN = {"interface": "socketcan", "channel": "can0", "firmware": "S-V1.8-1"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"firmware": "S-V1.6-3"}, "can.firmware S-V1.6-3 has the kinematics s_v1_6_3_and_earlier, not after_s_v1_6_3"),
+        ({"firmware": "1.8-1"}, r"can\.firmware = '1\.8-1': Expected `str` matching regex"),
+        ({"interface": "slcan"}, r"unknown arms\[0\]\.can\.interface 'slcan'; valid: rehearsal, socketcan"),
+        ({"channel": "a_name_too_long_for_linux"}, r"can\.channel = .*: Expected `str` matching regex"),
+        ({"usb_port": "USB2"}, r"can\.usb_port = 'USB2': Expected `str` matching regex"),
+    ],
+)
+def test_a_bus_that_cannot_be_is_refused(change: dict[str, str], message: str) -> None:
+    with pytest.raises(RehearsalError, match=message):
+        changed("arms.0.can", CAN | change)
+
+
+def test_the_joints_zero_moved_after_firmware_1_6_3() -> None:
+    old = {"S-V1.5-2", "S-V1.6-2", "S-V1.6-3"}
+    for firmware in (*old, "S-V1.6-4", "S-V1.7-0", "S-V1.8-10", "S-V2.0-0"):
+        bus = CanBus(interface="socketcan", channel="can0", firmware=firmware)
+        assert bus.kinematics == ("s_v1_6_3_and_earlier" if firmware in old else "after_s_v1_6_3")
 
 
 def test_action_spec_follows_the_arms() -> None:

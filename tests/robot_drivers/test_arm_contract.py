@@ -9,16 +9,25 @@ import pytest
 
 from rehearsal.cell import Cell
 from robot_drivers.arm import MESSAGES, Arm, ArmFaultError, ControlMode, FaultKind
+from robot_drivers.emulator.control import Place, State
+from robot_drivers.emulator.process import EmulatorProcess
 from robot_drivers.piper_arm import PiperArm
 from robot_drivers.simulated_arm import SimulatedArm
 
 Eventually = Callable[[Callable[[], bool]], None]
 
 
+@pytest.fixture(scope="module")
+def folded(emulator: EmulatorProcess) -> Place:
+    """Puts the emulated arms back to where they are when the emulator starts."""
+    return Place(qpos=emulator.control.ask(State()).qpos)
+
+
 @pytest.fixture(params=["emulated", "simulated"])
 def arm(request: pytest.FixtureRequest, emulated_cell: Cell) -> Iterator[Arm]:
     if request.param == "emulated":
         emulator = request.getfixturevalue("emulator")
+        emulator.control.ask(request.getfixturevalue("folded"))
         made: Arm = PiperArm(emulated_cell.arms[0], channel=emulator.channel("left"))
     else:
         made = SimulatedArm(emulated_cell, emulated_cell.arms[0])
